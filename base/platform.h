@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// The platform seam: threads, mutexes, waits, time, CPU numbers, fd readiness, thread-locals and atomics.
+//
+// Two headers implement the same names in upci::platform. The real one is the operating system at no extra cost. The
+// simulated one runs every thread as a fiber of one OS thread, on a simulated clock, and a seeded scheduler picks who
+// runs next at each of these calls. No other file of the twice-built libraries (base, workqueue, device, pci, virtio,
+// drivers, the in-process devices) may use <thread>, <mutex>, <atomic>, <condition_variable>, std::chrono clocks, epoll,
+// futexes, sleeps or thread_local: tests/house/ refuses them.
+//
+// The contract, for both:
+//   Clock                   steady; Clock::now(), TimePoint, kNever (= never comes)
+//   Atomic<T>, fence(o)     std::atomic<T> and its fence (under ThreadSanitizer a read-modify-write)
+//   relax()                 in a spin loop: let others get on
+//   Mutex                   lock, try_lock, unlock; does not tell the blocking hook (engine-internal locks)
+//   wait_word / wake_word   futex: sleep while *word == expected, until a time; wake up to n sleepers. Waking never
+//                           dereferences the word, so its memory may be gone by then.
+//   EventQueue              fd readiness (edge-triggered), notify() and an alarm, waited for in one place by any number of
+//                           threads; each event wakes at least one of them
+//   Thread                  create (named, pinned to one OS CPU or not), join, detach
+//   this_thread::...        id(), current_cpu(), yield(), sleep_until() (does not tell the hook), set_name(), set_cpu()
+//   thread_slot<Tag>()      a void* per thread, zero at first
+//   online_cpus()           the OS CPUs that this process may run on, ascending
+#pragma once
+
+#include "base/variant.h"
+
+#if defined(UPCI_SIM)
+#include "base/platform/sim.h"  // IWYU pragma: export
+#else
+#include "base/platform/real.h"  // IWYU pragma: export
+#endif

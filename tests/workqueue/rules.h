@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the tests of the engine's rules share. Each test file is built twice: on real threads, where a body is repeated,
+// and on the simulated scheduler, where it runs under many seeds.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "base/event_fd.h"
+#include "base/log.h"
+#include "base/platform.h"
+#include "base/wait.h"
+#include "workqueue/engine.h"
+#include "workqueue/workqueue.h"
+
+#if defined(UPCI_SIM)
+#include "tests/sim.h"
+#endif
+
+namespace upci::inline UPCI_VARIANT::test {
+
+using namespace std::chrono_literals;
+
+/// Runs the body many times: 1,000 seeds in simulation; `rounds` times on real threads.
+template <class F>
+void under_many_schedules(F body, unsigned rounds = 30) {
+#if defined(UPCI_SIM)
+  (void)rounds;
+  for_each_seed(1000, body);
+#else
+  for (unsigned round = 0; round < rounds && !testing::Test::HasFailure(); round++) body();
+#endif
+}
+
+/// Two nodes with two CPUs each, whatever the machine has.
+inline const Topology& small_topology() {
+  static const Topology topology = *Topology::synthetic("numa:2 core:2");
+  return topology;
+}
+
+inline std::unique_ptr<Engine> make_engine() {
+  auto engine = Engine::create({.topology = small_topology()});
+  EXPECT_TRUE(engine.has_value());
+  return engine ? std::move(*engine) : nullptr;
+}
+
+/// Starts `count` threads, each with its number, and joins them.
+template <class F>
+void in_threads(unsigned count, F body) {
+  std::vector<platform::Thread> threads;
+  for (unsigned i = 0; i < count; i++) {
+    auto thread = platform::Thread::create({.name = "racer"}, [&body, i] { body(i); });
+    ASSERT_TRUE(thread.has_value()) << thread.error().message();
+    threads.push_back(std::move(*thread));
+  }
+  for (platform::Thread& thread : threads) thread.join();
+}
+
+/// Waits in real or simulated time until the condition holds; false after a generous while.
+template <class F>
+bool eventually(F condition) {
+  const Deadline deadline = Deadline::after(20s);
+  while (!condition()) {
+    if (deadline.expired()) return false;
+    sleep_for(50us);
+  }
+  return true;
+}
+
+/// Keeps warnings that a test provokes on purpose, thousands of times, out of its output.
+class QuietLog {
+ public:
+  QuietLog() : level_(log::logger().level()) { log::logger().set_level(spdlog::level::off); }
+  ~QuietLog() { log::logger().set_level(level_); }
+  QuietLog(const QuietLog&) = delete;
+  QuietLog& operator=(const QuietLog&) = delete;
+
+ private:
+  spdlog::level::level_enum level_;
+};
+
+/// An item that keeps its CPU without sleeping, until it is let go: what is queued behind it stays pending.
+class Occupied {
+ public:
+  Occupied(Engine& engine, int cpu) : engine_(engine) {
+    engine_.queue_work_on(cpu, engine_.system_wq(), work_);
+    EXPECT_TRUE(eventually([this] { return started_.load() != 0; }));
+  }
+  ~Occupied() {
+    release();
+    engine_.flush_work(work_);
+  }
+  void release() { released_.store(1); }
+
+ private:
+  void spin(Work&) {
+    started_.store(1);
+    while (released_.load() == 0) platform::this_thread::yield();
+  }
+  Engine& engine_;
+  platform::Atomic<int> started_{0};
+  platform::Atomic<int> released_{0};
+  Work work_{this, &Occupied::spin};
+};
+
+/// Counts its runs.
+struct Counter {
+  void run(Work&) { runs.fetch_add(1); }
+  platform::Atomic<int> runs{0};
+  Work work{this, &Counter::run};
+};
+
+}  // namespace upci::inline UPCI_VARIANT::test
