@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// Private. What a Context holds.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "base/log.h"
+#include "device/context.h"
+#include "device/job.h"
+#include "device/placement.h"
+
+namespace upci::inline UPCI_VARIANT::device {
+
+struct Context::Impl {
+  explicit Impl(Options the_options, std::unique_ptr<Engine> the_engine)
+      : options(std::move(the_options)), engine(std::move(the_engine)), placement(engine->topology()) {}
+
+  struct Entry {
+    enum class State : std::uint8_t { kProbing, kBound, kRemoving };
+    std::shared_ptr<Device> device;
+    State state = State::kProbing;
+    std::unique_ptr<Bound> bound;  // exactly while kBound
+  };
+
+  const Options options;
+  std::unique_ptr<Engine> engine;                               // const until the destructor
+  Placement placement;                                          // its own rules
+  const std::shared_ptr<Bell> bell = std::make_shared<Bell>();  // rung for every job of this context
+  platform::Atomic<bool> closing{false};                        // atomic; set once
+
+  platform::Mutex mutex;
+  std::vector<std::shared_ptr<Driver>> drivers;      // mutex; jobs share them, a late one may outlive the context
+  std::unordered_map<const Device*, Entry> entries;  // mutex; devices that are being probed, bound or being removed
+  std::vector<Stray> strays;                         // mutex; jobs that were given up and have not come back
+  unsigned calls = 0;                                // mutex; probe() and remove() that have not returned
+
+  /// Takes the device for a probe. Errors: kState.
+  Result<void> take_for_probe(const std::shared_ptr<Device>& device);
+  void untake(const Device& device);
+  std::shared_ptr<Driver> driver_for(const Device& device);
+  void publish(const Device& device, std::unique_ptr<Bound> bound);
+  void add_stray(const std::shared_ptr<Job>& job);
+  Result<void> remove(const std::shared_ptr<Device>& device, Deadline deadline);
+};
+
+/// While it lives the destructor of the context waits.
+class ContextCall {
+ public:
+  explicit ContextCall(Context::Impl& impl) : impl_(impl), bell_(impl.bell) {
+    const std::lock_guard lock(impl_.mutex);
+    ++impl_.calls;
+  }
+  ~ContextCall() {
+    {
+      const std::lock_guard lock(impl_.mutex);
+      --impl_.calls;
+    }
+    bell_->ring();  // the context may be gone by now
+  }
+  ContextCall(const ContextCall&) = delete;
+  ContextCall& operator=(const ContextCall&) = delete;
+
+ private:
+  Context::Impl& impl_;
+  const std::shared_ptr<Bell> bell_;
+};
+
+}  // namespace upci::inline UPCI_VARIANT::device

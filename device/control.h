@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the driver core needs of a device beside its registers: is it there, can it be silenced, is it proven quiet.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/deadline.h"
+#include "base/error.h"
+
+namespace upci::inline UPCI_VARIANT::device {
+
+/// Given by the backend; thread-safe.
+class DeviceControl {
+ public:
+  virtual ~DeviceControl() = default;
+  /// False when the device has left its bus (the config space's vendor id reads all ones) or the backend withdrew it.
+  virtual bool present() = 0;
+  virtual Result<void> set_bus_master(bool on) = 0;
+  /// A function-level reset or the nearest thing. Errors: kUnavailable (it has none), kTimeout.
+  virtual Result<void> reset(Deadline deadline) = 0;
+  /// True only when the device can be shown to write no more to memory: bus mastering off, a reset done and Transactions
+  /// Pending clear, or its memory unmapped in the IOMMU. False means unknown.
+  virtual bool proven_quiet() = 0;
+  /// The framework has given the device up. Accesses that hang in the backend should return, where that can be done;
+  /// later reads return all ones. Idempotent.
+  virtual void abandon() noexcept = 0;
+};
+
+/// Given by the backend; thread-safe. Vectors are eventfds.
+class IrqSource {
+ public:
+  virtual ~IrqSource() = default;
+  /// Vectors that the device offers; 0 when it has no interrupt at all.
+  virtual unsigned count() const = 0;
+  /// Routes vector i to eventfds[i] and unmasks them all. Replaces an earlier routing. Errors: kInvalid (too many), kSystem.
+  virtual Result<void> enable(std::span<const int> eventfds) = 0;
+  /// No eventfd is signalled any more after it returns.
+  virtual Result<void> disable() = 0;
+  virtual Result<void> set_mask(unsigned vector, bool masked) = 0;
+  /// Asks that the vector be raised on an OS CPU. Errors: kUnavailable where the backend has no say; that is reported, not
+  /// an error of the driver.
+  virtual Result<void> set_affinity(unsigned vector, int os_cpu) = 0;
+};
+
+}  // namespace upci::inline UPCI_VARIANT::device
