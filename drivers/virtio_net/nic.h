@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// A virtio network card, as an application uses it: polled, or by interrupt.
+//
+//   virtio_net::Nic* nic = device::find<virtio_net::Nic>(*context.bound(*device));
+//
+// Polled: tx_burst and rx_burst, no workqueue involved; at most one thread transmits and one receives at a time (they may
+// be different threads). By interrupt: set_receiver once, before any traffic; frames then arrive in the bottom half, on the
+// CPU of the receive vector, and tx_burst and wait_tx_room are called by one thread at a time. No call may be under way when
+// the device is removed.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/deadline.h"
+#include "base/error.h"
+#include "drivers/virtio_net/packet.h"
+#include "virtio/driver.h"
+
+namespace upci::inline UPCI_VARIANT::virtio_net {
+
+/// Counters since the probe; they only grow. A snapshot.
+struct NicStats {
+  std::uint64_t interrupts = 0;     // calls of top halves, all vectors
+  std::uint64_t signals = 0;        // signals taken from the eventfds, all vectors
+  std::uint64_t bottom_halves = 0;  // runs of the works that the vectors queue
+  std::uint64_t rx_frames = 0, rx_bytes = 0;
+  std::uint64_t tx_frames = 0, tx_bytes = 0;  // accepted by tx_burst
+  std::uint64_t tx_completed = 0;             // given back by the device
+  std::uint64_t rx_short = 0;       // dropped: shorter than the virtio header and an Ethernet header
+  std::uint64_t rx_no_buffer = 0;   // times a receive slot stayed empty because the pool was: free packets sooner
+  std::uint64_t tx_invalid = 0;     // dropped and freed by tx_burst: length below an Ethernet header or above capacity
+  std::uint64_t tx_full = 0;        // times tx_burst accepted fewer than it was given
+  std::vector<int> cpus;            // where the bottom halves run, one entry per vector; empty without interrupts
+  bool affinity_set = false;        // the backend raises each vector on its CPU
+  std::uint64_t ring_accesses = 0;    // seen by the observers of the rings; 0 with the plain access policy
+  std::uint64_t ring_violations = 0;  // breaches by this driver that they found
+};
+
+class Nic : public virtio::Bound {
+ public:
+  using Mac = std::array<std::uint8_t, 6>;
+  /// Takes the packets over: each must be given to free() or tx_burst(), now or later. Runs in a worker; may sleep, but no
+  /// frame is delivered meanwhile.
+  using Receiver = std::function<void(std::span<Packet* const>)>;
+
+  // --- what the card is; any thread ---
+  /// The card's address; a random local one where the card has none (no VIRTIO_NET_F_MAC).
+  virtual Mac mac() const = 0;
+  /// As last read: by the probe, the configuration interrupt, or update_link. True where the card cannot tell.
+  virtual bool link_up() const = 0;
+  /// Reads the link status from the card now. Errors: those of Transport::read_config. Any thread; may wait.
+  virtual Result<bool> update_link(Deadline deadline) = 0;
+  /// The largest payload above the Ethernet header; 1500 where the card does not say.
+  virtual std::uint16_t mtu() const = 0;
+  /// How many frames the rings hold. A sender that wants no loss at the receiver keeps fewer in flight than its rx_slots.
+  virtual std::uint16_t rx_slots() const = 0;
+  virtual std::uint16_t tx_slots() const = 0;
+
+  // --- packets; any thread ---
+  /// Takes up to packets.size() packets from the pool; returns how many. Their length is 0.
+  virtual std::size_t alloc(std::span<Packet*> packets) = 0;
+  /// Gives packets of this card's pool back.
+  virtual void free(std::span<Packet* const> packets) = 0;
+  /// One packet, or nullptr when the pool is empty.
+  Packet* alloc() {
+    Packet* packet = nullptr;
+    return alloc(std::span(&packet, 1)) == 1 ? packet : nullptr;
+  }
+  void free(Packet* packet) { free(std::span<Packet* const>(&packet, 1)); }
+
+  // --- the data path ---
+  /// Sends the first n packets and owns them from then on (the pool gets them back once the card has sent them); returns n.
+  /// The others stay the caller's. Never waits. 0 when the ring is full or failed() has a value. A packet whose length no
+  /// frame can have counts as taken: it is freed, and counted in tx_invalid.
+  virtual std::size_t tx_burst(std::span<Packet* const> packets) = 0;
+  /// Takes up to packets.size() received frames; the caller owns them. Never waits. Polled use only: 0 once a receiver is set.
+  virtual std::size_t rx_burst(std::span<Packet*> packets) = 0;
+
+  // --- interrupt use ---
+  /// From now on frames are given to `receiver`. Once, before any traffic. Errors: kUnavailable when the card has no
+  /// interrupts (use polling), kState when a receiver is set already, kInvalid for an empty one.
+  virtual Result<void> set_receiver(Receiver receiver) = 0;
+  /// Waits for the transmit interrupt until at least one slot is free. Only in interrupt use, by the transmitting thread.
+  /// Errors: kTimeout, kState (no receiver is set), or what failed() says.
+  virtual Result<void> wait_tx_room(Deadline deadline) = 0;
+
+  /// Why the data path has stopped: the card broke the rules of the ring (kDevice) or asks to be reset (kVerdict).
+  virtual std::optional<Error> failed() const = 0;
+  virtual NicStats stats() const = 0;
+};
+
+}  // namespace upci::inline UPCI_VARIANT::virtio_net

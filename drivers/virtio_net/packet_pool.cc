@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "drivers/virtio_net/packet_pool.h"
+
+#include <algorithm>
+#include <mutex>
+#include <utility>
+
+#include "virtio/queue.h"
+
+namespace upci::inline UPCI_VARIANT::virtio_net {
+namespace {
+
+constexpr std::uint32_t kLine = 64;
+constexpr std::uint32_t kSmallestSlot = 2048;
+
+}  // namespace
+
+Result<PacketPool> PacketPool::create(const virtio::Device& device, std::size_t count, std::uint32_t frame_bytes) {
+  const std::uint32_t slot = std::max(kSmallestSlot, (kHeadroom + frame_bytes + kLine - 1) / kLine * kLine);
+  UPCI_TRY_ASSIGN(device::DmaBuffer memory, virtio::alloc_buffers(device, count * slot));
+  std::vector<Packet> packets(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    packets[i].data = memory.va() + i * slot + kHeadroom;
+    packets[i].iova = memory.iova() + i * slot + kHeadroom;
+    packets[i].capacity = slot - kHeadroom;
+  }
+  return PacketPool(std::move(memory), std::move(packets));
+}
+
+PacketPool::PacketPool(device::DmaBuffer memory, std::vector<Packet> packets)
+    : memory_(std::move(memory)), packets_(std::move(packets)) {
+  free_.reserve(packets_.size());
+  for (std::size_t i = packets_.size(); i-- > 0;) free_.push_back(&packets_[i]);
+}
+
+// Only while it is made: nobody else knows it yet. The packets stay where they are.
+PacketPool::PacketPool(PacketPool&& other) noexcept
+    : memory_(std::move(other.memory_)), packets_(std::move(other.packets_)), free_(std::move(other.free_)) {}
+
+std::size_t PacketPool::alloc(std::span<Packet*> packets) noexcept {
+  const std::lock_guard lock(mutex_);
+  const std::size_t count = std::min(packets.size(), free_.size());
+  for (std::size_t i = 0; i < count; ++i) {
+    packets[i] = free_.back();
+    free_.pop_back();
+    packets[i]->length = 0;
+  }
+  return count;
+}
+
+void PacketPool::free(std::span<Packet* const> packets) noexcept {
+  const std::lock_guard lock(mutex_);
+  // Never more than the reserved capacity, so it cannot throw, unless somebody frees a packet twice.
+  for (Packet* packet : packets) {
+    if (packet != nullptr && free_.size() < packets_.size()) free_.push_back(packet);
+  }
+}
+
+}  // namespace upci::inline UPCI_VARIANT::virtio_net

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The buffers of one card: one block of DMA memory, cut into slots of equal size.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/error.h"
+#include "base/platform.h"
+#include "device/device.h"
+#include "drivers/virtio_net/packet.h"
+#include "virtio/driver.h"
+
+namespace upci::inline UPCI_VARIANT::virtio_net {
+
+/// All members are thread-safe; one lock for a whole burst.
+class PacketPool {
+ public:
+  /// Bytes in front of each frame: the virtio header lies at their end, so that it and the frame are one segment.
+  static constexpr std::uint32_t kHeadroom = 64;
+
+  /// `count` packets that hold frames of at least `frame_bytes`. Errors: those of Device::dma_alloc.
+  static Result<PacketPool> create(const virtio::Device& device, std::size_t count, std::uint32_t frame_bytes);
+  PacketPool(PacketPool&& other) noexcept;
+
+  std::size_t alloc(std::span<Packet*> packets) noexcept;
+  void free(std::span<Packet* const> packets) noexcept;
+  std::size_t size() const noexcept { return packets_.size(); }
+
+ private:
+  PacketPool(device::DmaBuffer memory, std::vector<Packet> packets);
+
+  device::DmaBuffer memory_;       // const after construction
+  std::vector<Packet> packets_;    // const after construction; what is in a packet belongs to who holds it
+  platform::Mutex mutex_;
+  std::vector<Packet*> free_;      // mutex_; a stack: the packet used last is the likeliest in the cache
+};
+
+}  // namespace upci::inline UPCI_VARIANT::virtio_net

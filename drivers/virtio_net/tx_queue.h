@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// The transmit side: puts packets into the ring, gives those that were sent back to the pool.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
+
+#include "drivers/virtio_net/counter.h"
+#include "drivers/virtio_net/framing.h"
+#include "drivers/virtio_net/packet_pool.h"
+#include "virtio/spec/net.h"
+#include "virtio/split_ring.h"
+#include "virtio/transport.h"
+
+namespace upci::inline UPCI_VARIANT::virtio_net {
+
+/// One thread at a time; counters from any.
+template <class Access>
+class TxQueue {
+ public:
+  TxQueue(virtio::SplitRing<Access> ring, Framing framing, PacketPool& pool)
+      : ring_(std::move(ring)), framing_(framing), pool_(pool) {}
+
+  void set_notifier(std::unique_ptr<virtio::Notifier> notifier) noexcept { notifier_ = std::move(notifier); }
+  std::uint16_t slots() const noexcept { return static_cast<std::uint16_t>(ring_.size() / framing_.descriptors()); }
+  bool has_room() const noexcept { return ring_.room() >= framing_.descriptors(); }
+
+  std::size_t send(std::span<Packet* const> packets) {
+    // Lazily: while half of the ring is free, a look at the used ring would only cost a cache line.
+    if (ring_.room() < std::max<std::size_t>(packets.size() * framing_.descriptors(), ring_.size() / 2U)) reclaim();
+    std::size_t taken = 0;
+    std::uint64_t frames = 0;
+    std::uint64_t bytes = 0;
+    for (Packet* packet : packets) {
+      if (packet->length < virtio::spec::net::kEthernetHeaderBytes || packet->length > packet->capacity) [[unlikely]] {
+        invalid_.add();
+        pool_.free(std::span<Packet* const>(&packet, 1));
+        ++taken;
+        continue;
+      }
+      Framing::Chain storage;
+      const std::uint32_t length = packet->length;  // once added, the packet may be the device's
+      if (!ring_.add(framing_.transmit(*packet, storage), packet)) break;
+      ++frames;
+      bytes += length;
+      ++taken;
+    }
+    if (frames != 0) {
+      // Counted before the device can see them: whoever receives a frame finds it counted.
+      frames_.add(frames);
+      bytes_.add(bytes);
+      if (ring_.publish()) notifier_->notify();
+    }
+    if (taken < packets.size()) full_.add();
+    return taken;
+  }
+
+  /// Gives what the device has sent back to the pool.
+  void reclaim() {
+    for (;;) {
+      std::array<Packet*, kBurst> sent;
+      std::size_t count = 0;
+      ring_.poll(kBurst, [&](void* cookie, std::uint32_t) { sent[count++] = static_cast<Packet*>(cookie); });
+      if (count == 0) return;
+      completed_.add(count);
+      pool_.free(std::span(sent).first(count));
+    }
+  }
+
+  bool enable_interrupts() { return ring_.enable_interrupts(); }
+  void disable_interrupts() { ring_.disable_interrupts(); }
+  bool broken() const noexcept { return ring_.broken(); }
+  std::optional<Error> error() const { return ring_.error(); }
+  /// Gives all packets back to the pool. Only once the device is quiet.
+  void detach() {
+    ring_.detach_all([this](void* cookie) {
+      auto* packet = static_cast<Packet*>(cookie);
+      pool_.free(std::span<Packet* const>(&packet, 1));
+    });
+  }
+
+  std::uint64_t frames() const noexcept { return frames_.get(); }
+  std::uint64_t bytes() const noexcept { return bytes_.get(); }
+  std::uint64_t completed() const noexcept { return completed_.get(); }
+  std::uint64_t invalid() const noexcept { return invalid_.get(); }
+  std::uint64_t full() const noexcept { return full_.get(); }
+
+ private:
+  static constexpr std::size_t kBurst = 64;
+
+  virtio::SplitRing<Access> ring_;
+  const Framing framing_;
+  PacketPool& pool_;
+  std::unique_ptr<virtio::Notifier> notifier_;
+  Counter frames_, bytes_, completed_, invalid_, full_;
+};
+
+}  // namespace upci::inline UPCI_VARIANT::virtio_net

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "drivers/virtio_net/virtio_net.h"
+
+#include <fmt/format.h>
+#include <sys/random.h>
+
+#include <algorithm>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "drivers/virtio_net/nic_impl.h"
+#include "virtio/queue.h"
+#include "virtio/ring_lint.h"
+#include "virtio/spec/features.h"
+#include "virtio/spec/ids.h"
+#include "virtio/spec/net.h"
+
+namespace upci::inline UPCI_VARIANT::virtio_net {
+namespace {
+
+namespace net = virtio::spec::net;
+namespace net_feature = virtio::spec::net_feature;
+using virtio::spec::mask_of;
+
+constexpr std::uint16_t kQueueSize = 256;
+// Packets beyond what both rings can hold: the application's.
+constexpr std::size_t kApplicationPackets = 1024;
+constexpr std::uint32_t kVlanTag = 4;
+
+/// A locally administered address, for a card without one of its own. Section "Device Initialization" (network): "if
+/// VIRTIO_NET_F_MAC ... is not negotiated, the driver SHOULD generate a random local MAC address".
+Nic::Mac random_mac() {
+  Nic::Mac mac{};
+  // Six bytes never come short; where there is no entropy the address is 02:00:00:00:00:00.
+  if (::getrandom(mac.data(), mac.size(), GRND_NONBLOCK) < 0) mac = {};
+  mac[0] = static_cast<std::uint8_t>((mac[0] & 0xfcU) | 0x02U);
+  return mac;
+}
+
+Result<CardInfo> read_card(const virtio::Device& device, Deadline deadline) {
+  CardInfo info;
+  virtio::Transport& transport = device.transport();
+  if (device.has(net_feature::kMac)) {
+    UPCI_TRY(transport.read_config(net::config::kMac, std::as_writable_bytes(std::span(info.mac)), deadline));
+  } else {
+    info.mac = random_mac();
+  }
+  if (device.has(net_feature::kMtu)) {
+    UPCI_TRY(transport.read_config(net::config::kMtu, std::as_writable_bytes(std::span(&info.mtu, 1)), deadline));
+    // Section "Device configuration layout": "The device MUST set mtu to between 68 and 65535 inclusive".
+    if (info.mtu < net::kMinMtu) {
+      return std::unexpected(Error{.code = Errc::kDevice,
+                                   .what = fmt::format("the network card gives an MTU of {}", info.mtu),
+                                   .advice = "no MTU may be below 68: decline it with features=-MTU, or repair the device",
+                                   .step = "config",
+                                   .reg = "device_config"});
+    }
+  }
+  UPCI_TRY_ASSIGN(info.link_up, read_link(device, deadline));
+  return info;
+}
+
+/// The vectors that the driver can use, on the probing CPU: one of the device's node. Null when there are too few.
+Result<std::unique_ptr<device::IrqVectors>> make_vectors(device::Device& device) {
+  const unsigned offered = device.irqs().count();
+  if (offered < 2) return std::unique_ptr<device::IrqVectors>();
+  return device::IrqVectors::create(device, std::min(offered, 3U));
+}
+
+template <class Access>
+Result<typename NicImpl<Access>::RingPart> make_ring(const virtio::Device& device, std::uint16_t size,
+                                                     [[maybe_unused]] virtio::RingObserver* observer) {
+  UPCI_TRY_ASSIGN(device::DmaBuffer memory, virtio::alloc_ring(device, size));
+  const bool legacy = device.transport().legacy();
+  virtio::PlainAccess plain(memory.va(), size, virtio::SplitLayout::of(size, legacy));
+  if constexpr (std::is_same_v<Access, virtio::PlainAccess>) {
+    return typename NicImpl<Access>::RingPart{std::move(memory), virtio::SplitRing<Access>(plain, size, legacy)};
+  } else {
+    return typename NicImpl<Access>::RingPart{std::move(memory),
+                                              virtio::SplitRing<Access>(Access(plain, *observer), size, legacy)};
+  }
+}
+
+class NetDriver final : public virtio::Driver {
+ public:
+  explicit NetDriver(Options options) : options_(std::move(options)) {}
+
+  std::string_view name() const override { return "virtio_net"; }
+  std::uint32_t device_id() const override { return virtio::spec::kDeviceNet; }
+
+  virtio::FeatureTable features(bool legacy) const override {
+    std::uint64_t wanted = mask_of(net_feature::kMac) | mask_of(net_feature::kStatus) | mask_of(net_feature::kMtu);
+    // Modern devices take any layout without being asked.
+    if (legacy) wanted |= mask_of(virtio::spec::feature::kAnyLayout);
+    return {.wanted = wanted, .required = 0};
+  }
+
+  Result<std::unique_ptr<virtio::Bound>> probe(virtio::Device& device, Deadline deadline) override {
+    if (device.device().options().observed) return build<virtio::ObservedAccess>(device, deadline);
+    return build<virtio::PlainAccess>(device, deadline);
+  }
+
+ private:
+  std::unique_ptr<virtio::RingObserver> make_observer(std::uint16_t queue, std::uint16_t size) const {
+    if (options_.make_observer) return options_.make_observer(queue, size);
+    return std::make_unique<virtio::RingLint>(size);
+  }
+
+  template <class Access>
+  Result<std::unique_ptr<virtio::Bound>> build(virtio::Device& device, Deadline deadline) const;
+
+  const Options options_;
+};
+
+// Section "Network Device / Device Initialization".
+template <class Access>
+Result<std::unique_ptr<virtio::Bound>> NetDriver::build(virtio::Device& device, Deadline deadline) const {
+  using Impl = NicImpl<Access>;
+  virtio::Transport& transport = device.transport();
+  UPCI_TRY_ASSIGN(const CardInfo info, read_card(device, deadline));
+  UPCI_TRY_ASSIGN(const std::uint16_t rx_size, virtio::choose_queue_size(transport, net::kReceiveQueue, kQueueSize));
+  UPCI_TRY_ASSIGN(const std::uint16_t tx_size, virtio::choose_queue_size(transport, net::kTransmitQueue, kQueueSize));
+
+  RingObservers observers;
+  if constexpr (std::is_same_v<Access, virtio::ObservedAccess>) {
+    observers.rx = make_observer(net::kReceiveQueue, rx_size);
+    observers.tx = make_observer(net::kTransmitQueue, tx_size);
+  }
+  UPCI_TRY_ASSIGN(auto rx_part, make_ring<Access>(device, rx_size, observers.rx.get()));
+  UPCI_TRY_ASSIGN(auto tx_part, make_ring<Access>(device, tx_size, observers.tx.get()));
+  const virtio::QueueAddresses rx_addresses =
+      virtio::ring_addresses(rx_part.memory.iova(), virtio::SplitLayout::of(rx_size, transport.legacy()));
+  const virtio::QueueAddresses tx_addresses =
+      virtio::ring_addresses(tx_part.memory.iova(), virtio::SplitLayout::of(tx_size, transport.legacy()));
+
+  // Section "Setting Up Receive Buffers": without large receive offloads a buffer holds a frame of 1514 bytes and the
+  // header; with MTU negotiated, a frame of that size.
+  const std::uint32_t frame = net::kEthernetHeaderBytes + kVlanTag + std::max<std::uint32_t>(info.mtu, 1500);
+  const std::size_t packets = std::min(rx_size, RxQueue<Access>::kMostSlots) + std::size_t{tx_size} + kApplicationPackets;
+  UPCI_TRY_ASSIGN(PacketPool pool, PacketPool::create(device, packets, frame));
+  UPCI_TRY_ASSIGN(auto vectors, make_vectors(device.device()));
+  const bool interrupts = vectors != nullptr;
+
+  auto nic = std::make_unique<Impl>(device, info, std::move(pool), std::move(observers), std::move(vectors),
+                                    std::move(rx_part), std::move(tx_part));
+  // Before the queues are told their vectors: a legacy device has the vector registers only while MSI-X is enabled.
+  if (interrupts) {
+    UPCI_TRY(nic->vectors()->enable());
+    UPCI_TRY(transport.set_config_vector(Impl::kConfigVector));
+  }
+  const auto vector = [&](unsigned wanted) {
+    return interrupts ? static_cast<std::uint16_t>(wanted) : virtio::Transport::kNoVector;
+  };
+  UPCI_TRY_ASSIGN(auto rx_notifier, transport.setup_queue(net::kReceiveQueue, rx_size, rx_addresses, vector(Impl::kRxVector)));
+  const unsigned tx_vector = interrupts ? nic->tx_vector() : 0;
+  UPCI_TRY_ASSIGN(auto tx_notifier, transport.setup_queue(net::kTransmitQueue, tx_size, tx_addresses, vector(tx_vector)));
+  nic->set_notifiers(std::move(rx_notifier), std::move(tx_notifier));
+  return nic;
+}
+
+}  // namespace
+
+std::unique_ptr<virtio::Driver> make_driver(Options options) { return std::make_unique<NetDriver>(std::move(options)); }
+
+}  // namespace upci::inline UPCI_VARIANT::virtio_net

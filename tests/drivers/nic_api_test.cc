@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a Nic promises beside moving frames.
+#include "tests/drivers/bench.h"
+
+namespace upci::inline UPCI_VARIANT::driver_tests {
+namespace {
+
+#if defined(UPCI_SIM)
+constexpr unsigned kSeeds = 50;
+#else
+constexpr unsigned kSeeds = 1;
+#endif
+
+/// Both access policies for each test.
+class NicApi : public testing::TestWithParam<bool> {
+ protected:
+  template <class F>
+  void with_nic(const std::vector<std::string>& words, F body) {
+    run(kSeeds, [&] {
+      Bench bench;
+      const device::Report report = bench.probe_emu(emu_spec(words), bind(GetParam()));
+      ASSERT_TRUE(report.ok()) << describe(report);
+      virtio_net::Nic* nic = bench.nic();
+      ASSERT_NE(nic, nullptr);
+      body(*nic, bench);
+      EXPECT_EQ(nic->stats().ring_violations, 0U);
+      bench.remove();
+    });
+  }
+  /// Waits until `done`, at most 10 s.
+  template <class F>
+  static bool eventually(F done) {
+    const Deadline deadline = Deadline::after(10s);
+    while (!done()) {
+      if (deadline.expired()) return false;
+      sleep_for(1ms);
+    }
+    return true;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Policies, NicApi, testing::Bool(), policy_name);
+
+TEST_P(NicApi, MacAndMtuAreTheCards) {
+  for (const std::string interface : {"modern", "legacy"}) {
+    with_nic({interface, "mac=02:11:22:33:44:55", "mtu=2000"}, [](virtio_net::Nic& nic, Bench&) {
+      EXPECT_EQ(nic.mac(), (virtio_net::Nic::Mac{0x02, 0x11, 0x22, 0x33, 0x44, 0x55}));
+      EXPECT_EQ(nic.mtu(), 2000);
+      EXPECT_GE(nic.alloc()->capacity, 2014U);
+    });
+  }
+}
+
+TEST_P(NicApi, TheLinkIsReadAtTheProbeAndFollowsTheConfigurationInterrupt) {
+  for (const std::string interface : {"modern", "legacy"}) {
+    with_nic({interface, "link=down"}, [](virtio_net::Nic& nic, Bench& bench) {
+      EXPECT_FALSE(nic.link_up());
+      emulation::emu::set_link(*bench.backend, true);
+      EXPECT_TRUE(eventually([&] { return nic.link_up(); }));
+      emulation::emu::set_link(*bench.backend, false);
+      EXPECT_TRUE(eventually([&] { return !nic.link_up(); }));
+    });
+  }
+}
+
+TEST_P(NicApi, WithoutInterruptsTheLinkIsReadOnDemandAndTheQueuesArePolled) {
+  with_nic({"modern", "vectors=0"}, [](virtio_net::Nic& nic, Bench& bench) {
+    const auto set = nic.set_receiver([&](std::span<virtio_net::Packet* const> packets) { nic.free(packets); });
+    ASSERT_FALSE(set);
+    EXPECT_EQ(set.error().code, Errc::kUnavailable);
+    EXPECT_NE(set.error().advice.find("poll"), std::string::npos);
+    emulation::emu::set_link(*bench.backend, false);
+    EXPECT_TRUE(nic.link_up());
+    EXPECT_FALSE(nic.update_link(Deadline::after(1s)).value());
+    EXPECT_FALSE(nic.link_up());
+    emulation::emu::set_link(*bench.backend, true);
+    loop_polled(nic, {.frames = 100});
+    EXPECT_TRUE(nic.stats().cpus.empty());
+  });
+}
+
+TEST_P(NicApi, AReceiverIsSetOnceAndMustBeOne) {
+  with_nic({"modern"}, [](virtio_net::Nic& nic, Bench&) {
+    EXPECT_EQ(nic.wait_tx_room(Deadline::after(1s)).error().code, Errc::kState);
+    EXPECT_EQ(nic.set_receiver({}).error().code, Errc::kInvalid);
+    const auto receiver = [&nic](std::span<virtio_net::Packet* const> packets) { nic.free(packets); };
+    EXPECT_TRUE(nic.set_receiver(receiver));
+    EXPECT_EQ(nic.set_receiver(receiver).error().code, Errc::kState);
+    std::array<virtio_net::Packet*, 4> packets;
+    EXPECT_EQ(nic.rx_burst(packets), 0U);
+  });
+}
+
+TEST_P(NicApi, ALengthThatNoFrameHasIsDroppedAndCounted) {
+  with_nic({"modern"}, [](virtio_net::Nic& nic, Bench& bench) {
+    virtio_net::Packet* packets[3] = {nic.alloc(), nic.alloc(), nic.alloc()};
+    packets[0]->length = 0;
+    packets[1]->length = 13;
+    packets[2]->length = packets[2]->capacity + 1;
+    EXPECT_EQ(nic.tx_burst(packets), 3U);
+    EXPECT_EQ(nic.stats().tx_invalid, 3U);
+    EXPECT_EQ(nic.stats().tx_frames, 0U);
+    EXPECT_EQ(emulation::emu::frame_counts(*bench.backend).sent, 0U);
+    loop_polled(nic, {.frames = 50});
+  });
+}
+
+TEST_P(NicApi, ThePoolGivesWhatItHasAndNoMore) {
+  with_nic({"modern"}, [](virtio_net::Nic& nic, Bench&) {
+    std::vector<virtio_net::Packet*> all(10'000);
+    const std::size_t count = nic.alloc(all);
+    EXPECT_GE(count, 1024U);
+    EXPECT_LT(count, all.size());
+    EXPECT_EQ(nic.alloc(), nullptr);
+    std::sort(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count));
+    EXPECT_EQ(std::adjacent_find(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count)),
+              all.begin() + static_cast<std::ptrdiff_t>(count));
+    nic.free(std::span(all).first(count));
+    EXPECT_NE(nic.alloc(), nullptr);
+  });
+}
+
+TEST_P(NicApi, AReceiverThatKeepsPacketsStarvesTheRingOnlyUntilItFreesThem) {
+  with_nic({"modern", "queue_size=8"}, [](virtio_net::Nic& nic, Bench&) {
+    // Everything but what the rings hold is taken, so that each frame received is a slot that cannot be filled again.
+    std::vector<virtio_net::Packet*> taken(4096);
+    taken.resize(nic.alloc(taken));
+    const std::size_t spare = 8;
+    nic.free(std::span(taken).last(spare));
+    taken.resize(taken.size() - spare);
+
+    platform::Mutex mutex;
+    std::vector<virtio_net::Packet*> kept;
+    platform::Atomic<std::uint32_t> received{0};
+    platform::Atomic<bool> keep{true};
+    ASSERT_TRUE(nic.set_receiver([&](std::span<virtio_net::Packet* const> packets) {
+      received.fetch_add(static_cast<std::uint32_t>(packets.size()));
+      if (!keep.load()) return nic.free(packets);
+      const std::lock_guard lock(mutex);
+      kept.insert(kept.end(), packets.begin(), packets.end());
+    }));
+    std::uint32_t sent = 0;
+    EXPECT_TRUE(eventually([&] {
+      sent += send(nic, sent, 1, 60);
+      return nic.stats().rx_no_buffer != 0 && received.load() + 1 >= sent;
+    }));
+    keep.store(false);
+    {
+      const std::lock_guard lock(mutex);
+      nic.free(kept);
+    }
+    nic.free(taken);
+    const std::uint32_t before = received.load();
+    EXPECT_TRUE(eventually([&] {
+      sent += send(nic, sent, 1, 60);
+      return received.load() >= before + 50;
+    }));
+  });
+}
+
+TEST_P(NicApi, WaitingForRoomEndsAtTheDeadlineOrWithTheTransmitInterrupt) {
+  with_nic({"modern", "queue_size=8"}, [](virtio_net::Nic& nic, Bench&) {
+    // The card sends a frame back only where there is room to receive it; the receiver sleeps, so that both rings fill up.
+    Completion go;
+    platform::Atomic<std::uint32_t> received{0};
+    ASSERT_TRUE(nic.set_receiver([&](std::span<virtio_net::Packet* const> packets) {
+      go.wait();
+      received.fetch_add(static_cast<std::uint32_t>(packets.size()));
+      nic.free(packets);
+    }));
+    std::uint32_t sent = 0;
+    const Deadline full = Deadline::after(10s);
+    for (;;) {
+      const std::uint32_t taken = send(nic, sent, 1, 60);
+      sent += taken;
+      if (taken != 0) continue;
+      const Deadline deadline = Deadline::after(50ms);
+      const auto waited = nic.wait_tx_room(deadline);
+      if (!waited) {
+        EXPECT_EQ(waited.error().code, Errc::kTimeout);
+        EXPECT_TRUE(deadline.expired());
+        break;
+      }
+      ASSERT_FALSE(full.expired());
+    }
+    const std::uint64_t interrupts = nic.stats().interrupts;
+    go.complete();
+    EXPECT_TRUE(nic.wait_tx_room(Deadline::after(10s)));
+    EXPECT_GT(nic.stats().interrupts, interrupts);
+    EXPECT_TRUE(eventually([&] { return received.load() == sent; }));
+  });
+}
+
+TEST_P(NicApi, TheBottomHalfRunsOnTheReceiveVectorsCpuWhichIsOneOfTheDevicesNode) {
+  run(1, [this] {
+    Bench bench;
+    emulation::DeviceSpec spec = emu_spec({"modern"});
+    spec.node = 1;
+    const device::Report report = bench.probe_emu(spec, bind(GetParam()));
+    ASSERT_TRUE(report.ok()) << describe(report);
+    virtio_net::Nic* nic = bench.nic();
+    ASSERT_NE(nic, nullptr);
+    platform::Atomic<int> ran_on{-1};
+    ASSERT_TRUE(nic->set_receiver([&](std::span<virtio_net::Packet* const> packets) {
+      ran_on.store(bench.context->engine().current_worker_cpu());
+      nic->free(packets);
+    }));
+    send(*nic, 0, 1, 60);
+    EXPECT_TRUE(eventually([&] { return ran_on.load() >= 0; }));
+    const std::vector<int> cpus = nic->stats().cpus;
+    ASSERT_EQ(cpus.size(), 3U);
+    EXPECT_EQ(ran_on.load(), cpus[1]);
+    EXPECT_EQ(bench.context->engine().topology().find(ran_on.load())->node, 1);
+    bench.remove();
+  });
+}
+
+TEST_P(NicApi, ARemovalInTheMiddleOfTrafficLeavesNothingRunning) {
+  for (const std::string interface : {"modern", "legacy"}) {
+    run(kSeeds, [&] {
+      platform::Atomic<std::uint32_t> received{0};
+      Bench bench;
+      const device::Report report = bench.probe_emu(emu_spec({interface}), bind(GetParam()));
+      ASSERT_TRUE(report.ok()) << describe(report);
+      virtio_net::Nic* nic = bench.nic();
+      ASSERT_NE(nic, nullptr);
+      ASSERT_TRUE(nic->set_receiver([&](std::span<virtio_net::Packet* const> packets) {
+        received.fetch_add(static_cast<std::uint32_t>(packets.size()));
+        nic->free(packets);
+      }));
+      for (int burst = 0; burst < 4; ++burst) send(*nic, 0, 32, 60);
+      bench.remove();
+      const std::uint32_t after = received.load();
+      sleep_for(5ms);
+      EXPECT_EQ(received.load(), after);
+      EXPECT_EQ(bench.context->bound(*bench.device), nullptr);
+    });
+  }
+}
+
+TEST_P(NicApi, ARemovedDeviceCanBeProbedAgain) {
+  run(1, [this] {
+    Bench bench;
+    auto opened = emulation::emu::open(emu_spec({"transitional"}), bench.cables);
+    ASSERT_TRUE(opened);
+    for (int round = 0; round < 3; ++round) {
+      const device::Report report = round == 0 ? bench.probe(*opened, bind(GetParam()))
+                                               : bench.context->probe(bench.device, 2s);
+      ASSERT_TRUE(report.ok()) << describe(report);
+      loop_polled(*bench.nic(), {.frames = 50});
+      bench.remove();
+    }
+  });
+}
+
+}  // namespace
+}  // namespace upci::inline UPCI_VARIANT::driver_tests

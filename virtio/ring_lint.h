@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// An observer that holds the driver to its own part of the contract. It watches what the driver writes, keeps a copy, and
+// counts each breach of a MUST that binds the driver.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/platform.h"
+#include "virtio/ring_access.h"
+
+namespace upci::inline UPCI_VARIANT::virtio {
+
+/// What a driver must not do to a split ring.
+enum class RingClause : std::uint8_t {
+  kDescriptorInFlight,   // changed a descriptor of a chain that the device may be reading
+  kDescriptorLoop,       // a chain that loops or leaves the table (section "The Virtqueue Descriptor Table")
+  kWritableFirst,        // a segment that the device reads after one that it writes (the same section)
+  kHeadOutOfRange,       // an available entry that is no descriptor
+  kHeadInFlight,         // made a chain available that the device has already
+  kIndexJump,            // avail idx moved by another amount than the entries written, or backwards
+  kIndexUnwritten,       // published an entry that was not written
+  kEntryInFlight,        // overwrote an available entry that the device has not used yet
+};
+inline constexpr std::size_t kRingClauses = 8;
+std::string_view to_string(RingClause clause) noexcept;
+
+/// One per ring. Hooks: the thread that drives the ring. Counters: any thread.
+class RingLint final : public RingObserver {
+ public:
+  explicit RingLint(std::uint16_t size);
+
+  void on_write_descriptor(std::uint16_t index, const spec::ring::Descriptor& value) override;
+  void on_write_avail_entry(std::uint16_t index, std::uint16_t head) override;
+  void on_publish_avail_index(std::uint16_t index) override;
+  void on_write_avail_flags(std::uint16_t flags) override;
+  std::uint16_t on_read_used_flags(std::uint16_t flags) override;
+  std::uint16_t on_read_used_index(std::uint16_t index) override;
+  spec::ring::UsedElement on_read_used_element(std::uint16_t index, spec::ring::UsedElement element) override;
+
+  /// Accesses seen so far.
+  std::uint64_t accesses() const noexcept { return accesses_.load(std::memory_order_relaxed); }
+  /// Breaches seen so far.
+  std::uint64_t violations() const noexcept { return violations_.load(std::memory_order_relaxed); }
+  std::uint64_t violations(RingClause clause) const noexcept {
+    return by_clause_[static_cast<std::size_t>(clause)].load(std::memory_order_relaxed);
+  }
+
+ private:
+  void breach(RingClause clause) noexcept;
+  void count_access() noexcept;
+  /// Checks the chain at `head` and marks it as in flight.
+  void take_chain(std::uint16_t head) noexcept;
+
+  const std::uint16_t size_;
+  // The driving thread only:
+  std::vector<spec::ring::Descriptor> descriptors_;  // as the driver wrote them
+  std::vector<std::uint16_t> entries_;               // of the available ring
+  std::vector<std::uint16_t> owner_;                 // per descriptor: 1 + head of the chain in flight, or 0
+  std::uint16_t written_ = 0;                        // available entries written
+  std::uint16_t published_ = 0;                      // avail idx
+  std::uint16_t in_flight_ = 0;                      // chains
+  // Written by the driving thread, read by any:
+  platform::Atomic<std::uint64_t> accesses_{0};
+  platform::Atomic<std::uint64_t> violations_{0};
+  std::array<platform::Atomic<std::uint64_t>, kRingClauses> by_clause_{};
+};
+
+}  // namespace upci::inline UPCI_VARIANT::virtio

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+// The driver's side of a split virtqueue. Section "Split Virtqueues".
+//
+// The ring owns no buffers: a chain is made of {iova, len} segments and carries an opaque cookie, which comes back when the
+// device has used the chain. The device is never trusted: what it writes is checked against a private copy of what was made
+// available, and a device that breaks the rules breaks the ring, not the process.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/error.h"
+#include "base/platform.h"
+#include "virtio/ring_access.h"
+#include "virtio/spec/ring.h"
+#include "virtio/transport.h"
+
+namespace upci::inline UPCI_VARIANT::virtio {
+
+// Modern rings are little-endian, legacy ones have the machine's order; on a little-endian machine these are one.
+static_assert(std::endian::native == std::endian::little);
+
+/// A piece of memory that the device may read, or write.
+struct Segment {
+  std::uint64_t iova = 0;
+  std::uint32_t len = 0;
+  bool device_writes = false;
+};
+
+/// What the device can do wrong in a used ring.
+enum class RingFault : std::uint8_t { kNone, kIndexAhead, kIdOutOfRange, kIdNotInFlight, kLengthTooLong };
+
+/// The Error for a fault: code kDevice, step "ring", the register that was wrong ("used.idx", "used.id", "used.len").
+Error ring_error(RingFault fault, std::uint32_t value, std::uint32_t limit);
+
+/// Where the device is to be told that the parts of a ring lie.
+inline QueueAddresses ring_addresses(std::uint64_t iova, const SplitLayout& layout) noexcept {
+  return {.descriptors = iova, .driver = iova + layout.avail, .device = iova + layout.used};
+}
+
+/// One thread at a time. `Access` is PlainAccess or ObservedAccess.
+template <class Access>
+class SplitRing {
+ public:
+  /// `size` has been checked (choose_queue_size); the memory behind `access` is zeroed. A legacy device may report any length
+  /// for chains that it only reads (section "Legacy Interface: The Virtqueue Used Ring" warns of that): it is ignored there.
+  SplitRing(Access access, std::uint16_t size, bool legacy)
+      : access_(access), size_(size), legacy_(legacy), slots_(size), free_count_(size) {
+    for (std::uint32_t i = 0; i < size; ++i) slots_[i].next = static_cast<std::uint16_t>(i + 1);
+  }
+
+  std::uint16_t size() const noexcept { return size_; }
+  /// Descriptors that are free now.
+  std::uint16_t room() const noexcept { return free_count_; }
+  /// Chains that the device has and has not given back.
+  std::uint16_t in_flight() const noexcept { return in_flight_; }
+  bool broken() const noexcept { return fault_ != RingFault::kNone; }
+  /// Why the ring is broken. Such a ring takes and gives nothing any more.
+  std::optional<Error> error() const {
+    if (!broken()) return std::nullopt;
+    return ring_error(fault_, fault_value_, fault_limit_);
+  }
+
+  /// Makes a chain ready; publish() makes it available. Segments that the device reads come before those that it writes
+  /// (section "Message Framing / The Virtqueue Descriptor Table": the driver MUST place them so). False when there is no room
+  /// or the ring is broken. `cookie` must not be null.
+  bool add(std::span<const Segment> chain, void* cookie) {
+    const std::size_t count = chain.size();
+    if (count == 0 || count > free_count_ || broken()) [[unlikely]] return false;
+    const std::uint16_t head = free_head_;
+    std::uint16_t index = head;
+    std::uint16_t last = head;
+    std::uint64_t writable = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const Segment& segment = chain[i];
+      const bool more = i + 1 < count;
+      const std::uint16_t next = slots_[index].next;
+      std::uint16_t flags = segment.device_writes ? spec::ring::kDescWrite : std::uint16_t{0};
+      if (more) flags = static_cast<std::uint16_t>(flags | spec::ring::kDescNext);
+      access_.write_descriptor(index, {.addr = segment.iova,
+                                       .len = segment.len,
+                                       .flags = flags,
+                                       .next = more ? next : std::uint16_t{0}});
+      if (segment.device_writes) writable += segment.len;
+      last = index;
+      index = next;
+    }
+    Slot& slot = slots_[head];
+    slot.cookie = cookie;
+    slot.writable = writable > ~std::uint32_t{0} ? ~std::uint32_t{0} : static_cast<std::uint32_t>(writable);
+    slot.last = last;
+    slot.count = static_cast<std::uint16_t>(count);
+    free_head_ = index;
+    free_count_ = static_cast<std::uint16_t>(free_count_ - count);
+    ++in_flight_;
+    access_.write_avail_entry(avail_index_, head);
+    ++avail_index_;
+    return true;
+  }
+
+  /// Makes everything added so far available. True when the device wants to be notified (section "Available Buffer
+  /// Notification Suppression").
+  bool publish() {
+    if (avail_index_ == published_) return false;
+    access_.publish_avail_index(avail_index_);
+    published_ = avail_index_;
+    // Full barrier between our avail idx and our look at the device's flags. Pairs with the device's barrier between its
+    // clearing of NO_NOTIFY and its last look at avail idx: one of the two sees the other's store. Section "Notifying The
+    // Device": "the driver MUST perform a suitable memory barrier before reading flags".
+    platform::fence(std::memory_order_seq_cst);
+    return (access_.read_used_flags() & spec::ring::kUsedNoNotify) == 0;
+  }
+
+  /// Gives up to `limit` used chains to `take(void* cookie, std::uint32_t len)`, oldest first; returns how many. `take` may
+  /// call add(). Everything that the device wrote is checked first.
+  template <class F>
+  std::size_t poll(std::size_t limit, F&& take) {
+    if (broken()) [[unlikely]] return 0;
+    const std::uint16_t used_index = access_.read_used_index();
+    const auto ready = static_cast<std::uint16_t>(used_index - used_index_);
+    // What is not published yet cannot have been used.
+    const auto unpublished = static_cast<std::uint16_t>(avail_index_ - published_);
+    const auto possible = static_cast<std::uint16_t>(in_flight_ - unpublished);
+    if (ready > possible) [[unlikely]] return fail_ring(RingFault::kIndexAhead, ready, possible);
+    std::size_t taken = 0;
+    while (taken < limit && taken < ready) {
+      const spec::ring::UsedElement element = access_.read_used_element(used_index_);
+      if (element.id >= size_) [[unlikely]] {
+        fail_ring(RingFault::kIdOutOfRange, element.id, size_);
+        break;
+      }
+      Slot& slot = slots_[element.id];
+      if (slot.cookie == nullptr) [[unlikely]] {
+        fail_ring(RingFault::kIdNotInFlight, element.id, size_);
+        break;
+      }
+      if (element.len > slot.writable && !(legacy_ && slot.writable == 0)) [[unlikely]] {
+        fail_ring(RingFault::kLengthTooLong, element.len, slot.writable);
+        break;
+      }
+      void* const cookie = release(static_cast<std::uint16_t>(element.id));
+      ++used_index_;
+      ++taken;
+      take(cookie, element.len);
+    }
+    return taken;
+  }
+
+  /// Whether poll() would find something. A broken ring has nothing.
+  bool has_used() { return !broken() && access_.read_used_index() != used_index_; }
+
+  /// Asks for used buffer notifications. True when something was used meanwhile: poll again, no notification may come for
+  /// that. Section "Used Buffer Notification Suppression".
+  bool enable_interrupts() {
+    access_.write_avail_flags(0);
+    // Full barrier between our flags and our look at used idx. Pairs with the device's barrier between its used idx and its
+    // look at our flags: one of the two sees the other's store, so that no used buffer is left without a notification.
+    platform::fence(std::memory_order_seq_cst);
+    return has_used();
+  }
+  /// A hint to the device; notifications may still come.
+  void disable_interrupts() { access_.write_avail_flags(spec::ring::kAvailNoInterrupt); }
+
+  /// Gives every chain that is in flight to `take(void* cookie)`. Only once the device is known to be quiet; the ring is not
+  /// used afterwards.
+  template <class F>
+  void detach_all(F&& take) {
+    for (Slot& slot : slots_) {
+      if (slot.cookie == nullptr) continue;
+      void* const cookie = slot.cookie;
+      slot.cookie = nullptr;
+      take(cookie);
+    }
+    in_flight_ = 0;
+  }
+
+ private:
+  /// What the driver knows of one descriptor. The device cannot reach it.
+  struct Slot {
+    void* cookie = nullptr;      // of the chain that begins here while it is in flight, else null
+    std::uint32_t writable = 0;  // bytes of the chain that the device may write
+    std::uint16_t next = 0;      // next descriptor of the chain, or of the free list
+    std::uint16_t last = 0;      // last descriptor of the chain that begins here
+    std::uint16_t count = 0;     // descriptors of the chain that begins here
+  };
+
+  /// Puts the chain's descriptors at the front of the free list: the memory used last is the likeliest in the cache.
+  void* release(std::uint16_t head) noexcept {
+    Slot& slot = slots_[head];
+    void* const cookie = slot.cookie;
+    slot.cookie = nullptr;
+    slots_[slot.last].next = free_head_;
+    free_head_ = head;
+    free_count_ = static_cast<std::uint16_t>(free_count_ + slot.count);
+    --in_flight_;
+    return cookie;
+  }
+
+  std::size_t fail_ring(RingFault fault, std::uint32_t value, std::uint32_t limit) noexcept {
+    fault_ = fault;
+    fault_value_ = value;
+    fault_limit_ = limit;
+    return 0;
+  }
+
+  Access access_;
+  const std::uint16_t size_;
+  const bool legacy_;
+  std::vector<Slot> slots_;
+  std::uint16_t free_head_ = 0;
+  std::uint16_t free_count_;
+  std::uint16_t in_flight_ = 0;
+  std::uint16_t avail_index_ = 0;  // of the next entry; what is below published_ the device has seen
+  std::uint16_t published_ = 0;
+  std::uint16_t used_index_ = 0;   // of the next used element to look at
+  RingFault fault_ = RingFault::kNone;
+  std::uint32_t fault_value_ = 0;
+  std::uint32_t fault_limit_ = 0;
+};
+
+}  // namespace upci::inline UPCI_VARIANT::virtio
