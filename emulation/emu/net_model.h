@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// The network card behind the rings: frames between the queues and the wire. No frame that the driver sent is dropped
+// silently: where the other side has no room, it waits in its queue.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "base/platform.h"
+#include "base/unique_fd.h"
+#include "emulation/emu/virtio_core.h"
+
+namespace upci::inline UPCI_VARIANT::emulation::emu {
+
+struct Stats {
+  std::uint64_t sent = 0;      // frames that went from the driver to the wire
+  std::uint64_t received = 0;  // frames that went from the wire to the driver
+  std::uint64_t dropped =
+      0;  // frames that could not be passed on: malformed, too long, no link, or the other side is gone
+};
+
+/// Protected as a whole by the device's mutex.
+class NetModel {
+ public:
+  using Frame = std::vector<std::byte>;
+
+  /// Without a wire each frame sent comes back as one received.
+  NetModel(const Options& options, VirtioCore& core, DmaTable& dma, UniqueFd wire);
+
+  int wire_fd() const noexcept { return wire_.get(); }
+  void set_wire_readable() noexcept { wire_readable_ = true; }
+
+  struct Next {
+    bool again = false;                            // there is more to do at once
+    platform::TimePoint alarm = platform::kNever;  // or at this time
+  };
+  /// Does a bounded share of what there is to do.
+  Next run();
+  /// The device was reset: frames under way inside it are gone.
+  void reset() noexcept;
+  const Stats& stats() const noexcept { return stats_; }
+
+ private:
+  enum class Sent { kYes, kNoRoom, kNobody };
+  struct Pending {
+    std::uint16_t head = 0;
+    Frame frame;
+  };
+
+  bool transmit(const DmaAccess& dma);
+  bool transmit_one(const DmaAccess& dma, VirtQueue& queue);
+  bool take_frame(const DmaAccess& dma, const Chain& chain, Frame& frame);
+  Sent put_on_wire(Frame& frame);
+  bool flush_pending(const DmaAccess& dma);
+
+  bool receive(const DmaAccess& dma);
+  bool next_frame();
+  bool deliver(const DmaAccess& dma, VirtQueue& queue);
+  bool collect_buffers(const DmaAccess& dma, VirtQueue& queue, std::size_t need);
+  void fill_buffers(const DmaAccess& dma);
+  void check_header_layout(const Chain::Segment& first);
+
+  std::size_t header_bytes() const noexcept;
+  std::size_t max_frame() const noexcept;
+
+  const Options& options_;
+  VirtioCore& core_;
+  DmaTable& dma_;
+  const UniqueFd wire_;
+
+  bool wire_readable_;
+  bool receive_starved_ = false;  // frames wait, and the driver has given no buffer since
+  bool header_layout_checked_ = false;
+  std::optional<Pending> pending_;  // taken from the transmit queue, not yet on the wire
+  platform::Nanoseconds retry_{};   // how long the next try to send waits
+  std::deque<Frame> backlog_;       // loopback: sent and not yet received
+  std::optional<Frame> held_;       // the next frame to be received
+  Chain chain_;                     // these three are kept for their memory
+  std::vector<Chain> buffers_;
+  std::size_t buffers_used_ = 0;
+  Frame staging_;
+  Stats stats_;
+};
+
+}  // namespace upci::inline UPCI_VARIANT::emulation::emu

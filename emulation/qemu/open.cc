@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string_view>
+
+#include "emulation/qemu/backend.h"
+#include "emulation/qemu/machine.h"
+#include "emulation/qemu/model.h"
+#include "emulation/qemu/qemu.h"
+#include "emulation/qemu/reflector.h"
+
+namespace upci::inline UPCI_VARIANT::emulation::qemu {
+namespace {
+
+bool is_on(std::string_view value) { return value == "on" || value == "yes" || value == "true" || value == "y"; }
+
+/// The words, and what upci adds where the user has not said otherwise.
+std::vector<Word> with_defaults(std::vector<Word> words, const Model& model) {
+  const auto find = [&words](std::string_view key) { return std::ranges::find(words, key, &Word::key); };
+  // A virtio device on a PCI Express port has no legacy interface unless told; with the modern one off it had none at all.
+  const auto modern = find("disable-modern");
+  if (modern != words.end() && is_on(modern->value) && model.has("disable-legacy") &&
+      find("disable-legacy") == words.end()) {
+    words.push_back({.key = "disable-legacy", .value = "off", .has_value = true});
+  }
+  // Without firmware nobody reads an option ROM, and its file may not be installed.
+  if (model.has("romfile") && find("romfile") == words.end()) {
+    words.push_back({.key = "romfile", .value = "", .has_value = true});
+  }
+  return words;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<pci::Backend>> open(const DeviceSpec& spec, Cables& cables, const Options& options) {
+  if (!spec.fault.empty()) {
+    return fail(Errc::kInvalid, fmt::format("fault={}: a device of QEMU has no faults that upci could switch on", spec.fault),
+                "use emu:virtio-net,fault=NAME");
+  }
+  Plug plug;
+  UPCI_TRY_ASSIGN(plug.model, describe_model(options.program, spec.model, Deadline::after(options.start_limit)));
+  UPCI_TRY_ASSIGN(plug.properties, device_properties(*plug.model, with_defaults(spec.words, *plug.model)));
+
+  UniqueFd wire;
+  std::unique_ptr<Reflector> reflector;
+  if (plug.model->is_network()) {
+    if (spec.wire.kind == WireSpec::Kind::kLoopback) {
+      UPCI_TRY_ASSIGN(reflector, Reflector::create());
+      plug.wire = reflector->device_fd();
+    } else {
+      UPCI_TRY_ASSIGN(wire, open_wire(spec.wire, cables));
+      plug.wire = wire.get();
+    }
+  } else if (spec.wire.kind != WireSpec::Kind::kLoopback) {
+    return fail(Errc::kInvalid, fmt::format("qemu:{}: wire= is for network devices, which this model is not", spec.model),
+                "leave wire= out");
+  }
+
+  UPCI_TRY_ASSIGN(std::unique_ptr<Machine> machine, Machine::launch(plug, options));
+  // From here on QEMU's end of the wire is QEMU's alone: when QEMU ends, the other side is to see it.
+  if (reflector) reflector->handed_over();
+  wire.reset();
+  UPCI_TRY_ASSIGN(std::shared_ptr<pci::Backend> backend,
+                  Backend::create(spec.uri, spec.node, std::move(machine), std::move(reflector)));
+  return backend;
+}
+
+}  // namespace upci::inline UPCI_VARIANT::emulation::qemu
