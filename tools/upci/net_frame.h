@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The frames of `upci net test`: every byte follows from the frame's sequence number, so that every byte can be checked.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "drivers/virtio_net/nic.h"
+
+namespace upci::tool {
+
+/// Without the checksum that the card adds. Below 60 bytes cards and wires may pad a frame, which would change it.
+inline constexpr std::size_t kSmallestFrame = 60;
+inline constexpr std::size_t kLargestFrame = 1514;
+inline constexpr std::size_t kEthernetHeader = 14;
+
+/// All frames of one direction: addresses, an ethertype for local experiments (IEEE 802: 0x88B5), the sequence number, the
+/// length, the direction, and a pattern. A value.
+class FrameFormat {
+ public:
+  using Mac = virtio_net::Nic::Mac;
+  FrameFormat(Mac from, Mac to, std::uint8_t direction, std::size_t size) noexcept
+      : from_(from), to_(to), direction_(direction), size_(size) {}
+
+  std::size_t size() const noexcept { return size_; }
+  /// Fills the first size() bytes of `frame`, which must have room for them.
+  void write(std::span<std::byte> frame, std::uint64_t sequence) const noexcept;
+  /// The sequence number of a frame that is right in every byte; nothing for any other.
+  std::optional<std::uint64_t> read(std::span<const std::byte> frame) const noexcept;
+
+ private:
+  Mac from_;
+  Mac to_;
+  std::uint8_t direction_;
+  std::size_t size_;
+};
+
+}  // namespace upci::tool

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+// upci net test: numbered frames over one card and back, or between two, each checked byte by byte.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "tools/upci/command.h"
+#include "tools/upci/net_frame.h"
+#include "tools/upci/net_traffic.h"
+#include "tools/upci/numbers.h"
+#include "tools/upci/output.h"
+#include "tools/upci/probe_options.h"
+#include "tools/upci/report_output.h"
+#include "tools/upci/session.h"
+
+namespace upci::tool {
+namespace {
+
+using emulation::WireSpec;
+
+constexpr std::string_view kHelp =
+    "With one device each frame goes out and comes back by its loopback wire. With two, each sends N frames to the "
+    "other,\n"
+    "both at once; when neither names a wire, they are connected to each other.\n"
+    "By interrupt (the default) a frame is taken by the bottom half, in a worker of the vector's CPU; with --poll "
+    "this\n"
+    "thread looks at the rings.\n"
+    "\n"
+    "wakeups counts how often the workers of those CPUs came out of their idle wait during the test. interrupts and\n"
+    "bottom_halves are those of all vectors, transmit included.\n"
+    "\n"
+    "Exit code: 1 where any frame was lost, corrupt or duplicated, or the driver broke a rule of the rings "
+    "(--observed);\n"
+    "else as for upci probe.\n"
+    "\n"
+    "Examples:\n"
+    "  upci net test emu:virtio-net --frames 10000\n"
+    "  upci net test qemu:virtio-net-pci,disable-legacy=on --frames 10000 --size 1514 --poll\n"
+    "  upci net test qemu:virtio-net-pci,wire=cable:a emu:virtio-net,wire=cable:a --frames 1000 --json\n"
+    "\n";
+
+// The numbers seen are kept as one bit each.
+constexpr std::uint64_t kMostFrames = 1'000'000'000;
+
+struct Options {
+  CommonOptions common;
+  ProbeOptions probe;
+  std::string frames;
+  std::string size = "64";
+  std::string idle = "5s";
+  bool poll = false;
+};
+
+struct Request {
+  ProbeRequest probe;
+  TrafficOptions traffic;
+};
+
+/// Two devices whose frames cannot meet are a mistake in the command line.
+Result<void> connect(std::vector<Uri>& uris) {
+  if (uris.size() < 2) return {};
+  const auto named = [](const Uri& uri) { return uri.wire_given; };
+  if (std::ranges::none_of(uris, named)) {
+    for (Uri& uri : uris) uri.spec.wire = {.kind = WireSpec::Kind::kCable, .name = "between the two"};
+    return {};
+  }
+  const WireSpec& a = uris[0].spec.wire;
+  const WireSpec& b = uris[1].spec.wire;
+  // Whom a unix socket leads to is for those to say who listen there.
+  const bool meet =
+      a.kind == b.kind && (a.kind == WireSpec::Kind::kUnix || (a.kind == WireSpec::Kind::kCable && a.name == b.name));
+  if (meet) return {};
+  return fail(Errc::kInvalid, "the wires of the two devices do not meet",
+              "add the same wire=cable:NAME to both, or leave wire= out of both");
+}
+
+Result<Request> check(const Options& options) {
+  Request request;
+  UPCI_TRY_ASSIGN(request.traffic.frames, parse_count("--frames", options.frames, 1, kMostFrames));
+  UPCI_TRY_ASSIGN(request.traffic.size, parse_count("--size", options.size, kSmallestFrame, kLargestFrame));
+  UPCI_TRY_ASSIGN(request.traffic.idle, parse_duration("--idle", options.idle));
+  request.traffic.poll = options.poll;
+  request.traffic.observed = options.probe.observed;
+  UPCI_TRY_ASSIGN(request.probe, check(options.probe));
+  UPCI_TRY(connect(request.probe.uris));
+  return request;
+}
+
+Json to_json(const TrafficResult& result, const TrafficOptions& options) {
+  Json json = document();
+  json["sent"] = result.sent;
+  json["received"] = result.received;
+  json["lost"] = result.lost;
+  json["corrupt"] = result.corrupt;
+  json["duplicated"] = result.duplicated;
+  json["reordered"] = result.reordered;
+  json["interrupts"] = result.interrupts;
+  json["wakeups"] = result.wakeups;
+  json["bottom_halves"] = result.bottom_halves;
+  json["cpus"] = result.cpus;
+  json["seconds"] = result.seconds;
+  if (options.observed) {
+    json["ring_accesses"] = result.ring_accesses;
+    json["ring_violations"] = result.ring_violations;
+  }
+  json["mode"] = options.poll ? "poll" : "interrupt";
+  json["size"] = options.size;
+  return json;
+}
+
+std::string to_text(const TrafficResult& result, const TrafficOptions& options) {
+  std::string text =
+      fmt::format("frames      {} sent, {} received, {} lost, {} corrupt, {} duplicated, {} out of order\n",
+                  result.sent, result.received, result.lost, result.corrupt, result.duplicated, result.reordered);
+  if (options.poll) {
+    text += "mode        polled\n";
+  } else {
+    text += fmt::format("mode        by interrupt: {} interrupts, {} wake-ups, {} bottom halves on CPU {}\n",
+                        result.interrupts, result.wakeups, result.bottom_halves, fmt::join(result.cpus, ", "));
+  }
+  if (options.observed) {
+    text += fmt::format("rings       {} accesses observed, {} breaches of the driver's part\n", result.ring_accesses,
+                        result.ring_violations);
+  }
+  const double rate = result.seconds > 0 ? static_cast<double>(result.received) / result.seconds : 0;
+  text += fmt::format("time        {:.3f} s, {:.0f} frames of {} bytes a second\n", result.seconds, rate, options.size);
+  return text;
+}
+
+/// The result of a test that could not be run, or not to its end.
+TrafficResult stopped(Error error) {
+  TrafficResult result;
+  result.error = std::move(error);
+  return result;
+}
+
+TrafficResult run_traffic(Session& session, const TrafficOptions& options) {
+  std::vector<virtio_net::Nic*> nics;
+  for (const auto& device : session.devices()) {
+    device::Bound* bound = session.context().bound(*device);
+    virtio_net::Nic* nic = bound == nullptr ? nullptr : device::find<virtio_net::Nic>(*bound);
+    if (nic == nullptr) { return stopped(fail(Errc::kNoDriver, device->name() + " is no network card").error()); }
+    nics.push_back(nic);
+  }
+  auto result = tool::run_traffic(session.engine(), nics, options);
+  return result ? std::move(*result) : stopped(std::move(result).error());
+}
+
+ExitCode run(const CLI::App& command, const Options& options, Interruption& interruption) {
+  apply(options.common);
+  const auto request = check(options);
+  if (!request) return usage_error(command, request.error());
+  auto session = Session::create();
+  if (!session) return fail_command(session.error(), options.common.json);
+
+  const ProbeRequest& probe = request->probe;
+  const std::vector<device::Report> reports = (*session)->probe(probe.uris, probe.timeout, interruption);
+  ExitCode code = exit_code_of(reports);
+  const bool all_bound = code == ExitCode::kDone && Interruption::signal() == 0;
+  TrafficResult result;
+  if (all_bound) {
+    const OnInterruption give_up(interruption, [&] { (*session)->abandon(); });
+    result = run_traffic(**session, request->traffic);
+  }
+  if (Interruption::signal() != 0) return ExitCode::kError;
+
+  if (result.error) code = worse(code, give_up(*result.error));
+  if (result.lost + result.corrupt + result.duplicated + result.ring_violations > 0)
+    code = worse(code, ExitCode::kError);
+  if (!options.common.json) {
+    return worse(code, print_text(tool::to_text(reports) + (all_bound ? to_text(result, request->traffic) : "")));
+  }
+  Json json = to_json(result, request->traffic);
+  json["devices"] = tool::to_json(reports);
+  add_error(json, result.error ? &*result.error : nullptr);
+  return worse(code, print_document(json));
+}
+
+}  // namespace
+
+void add_net_command(CLI::App& app, Invocation& invocation) {
+  CLI::App* net = app.add_subcommand("net", "Network cards");
+  net->require_subcommand(1);
+  CLI::App* command = net->add_subcommand("test", "Pass checked frames over one card and back, or between two");
+  auto options = std::make_shared<Options>();
+  command->add_option("URI", options->probe.uris, "One device, or two")->required()->type_name("")->expected(1, 2);
+  command->add_option("--frames", options->frames, "How many, each way")->required()->type_name("N");
+  command->add_option("--size", options->size, fmt::format("Of a frame, {} to {}", kSmallestFrame, kLargestFrame))
+      ->type_name("BYTES")
+      ->capture_default_str();
+  command->add_flag("--poll", options->poll, "Look at the rings instead of waiting for interrupts");
+  command->add_option("--idle", options->idle, "When nothing has moved for so long, the rest is lost")
+      ->type_name("DURATION")
+      ->capture_default_str();
+  add_probe_options(*command, options->probe);
+  add_common_options(*command, options->common);
+  command->footer(std::string(kHelp) + device_help());
+  command->callback([&invocation, options, command] {
+    invocation.action = [&invocation, options, command] { return run(*command, *options, *invocation.interruption); };
+  });
+}
+
+}  // namespace upci::tool

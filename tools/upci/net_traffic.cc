@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/upci/net_traffic.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <set>
+#include <utility>
+
+#include "tools/upci/interruption.h"
+
+namespace upci::tool {
+namespace {
+
+using platform::Clock;
+using virtio_net::Nic;
+using virtio_net::Packet;
+
+// How often a waiting sender looks whether its card has failed or a signal came.
+constexpr auto kLook = std::chrono::milliseconds(50);
+// After the last frame: time for what should not come (duplicates) and for the bottom half that brought it to end.
+constexpr auto kSettle = std::chrono::milliseconds(20);
+constexpr std::size_t kBurst = 32;
+
+/// One flow per direction; shared with the receivers, which live as long as the cards.
+using Flows = std::vector<std::unique_ptr<Flow>>;
+
+Flows make_flows(std::span<Nic* const> nics, const TrafficOptions& options) {
+  Flows flows;
+  for (std::size_t i = 0; i < nics.size(); ++i) {
+    Nic& from = *nics[i];
+    Nic& to = *nics[nics.size() - 1 - i];
+    const FrameFormat format(from.mac(), to.mac(), static_cast<std::uint8_t>(i), options.size);
+    flows.push_back(std::make_unique<Flow>(from, to, format, options.frames));
+  }
+  return flows;
+}
+
+/// The flow that ends at this card.
+Flow& flow_to(const Flows& flows, const Nic& nic) {
+  return **std::ranges::find_if(flows, [&](const auto& flow) { return &flow->to() == &nic; });
+}
+
+Result<void> check_size(Nic& nic, std::size_t size) {
+  std::size_t room = nic.mtu() + kEthernetHeader;
+  if (Packet* packet = nic.alloc(); packet != nullptr) {
+    room = std::min<std::size_t>(room, packet->capacity);
+    nic.free(packet);
+  }
+  if (size <= room) return {};
+  return fail(Errc::kState, fmt::format("the card takes frames of at most {} bytes", room),
+              fmt::format("say --size {} or less", room));
+}
+
+/// Whether a run must end before all frames have arrived: no progress for too long, a failed card, a signal.
+class Patience {
+ public:
+  explicit Patience(platform::Nanoseconds idle) : idle_(idle), last_(Clock::now()) {}
+  /// `progress` is any number that changes when something moves.
+  bool is_over(std::uint64_t progress) noexcept {
+    if (Interruption::signal() != 0) return true;
+    if (progress != std::exchange(progress_, progress)) last_ = Clock::now();
+    return Clock::now() - last_ >= idle_;
+  }
+
+ private:
+  const platform::Nanoseconds idle_;
+  platform::TimePoint last_;
+  std::uint64_t progress_ = 0;
+};
+
+/// Sends one direction by interrupt and waits until all of it has arrived. Returns why the card stopped, if it did.
+std::optional<Error> send_by_interrupt(Flow& flow, platform::Nanoseconds idle) {
+  Patience patience(idle);
+  Nic& nic = flow.from();
+  while (!flow.all_sent() || !flow.all_arrived()) {
+    const std::uint32_t seen = flow.arrivals();
+    const bool may_send = !flow.all_sent() && !flow.window_full();
+    if (may_send && flow.send_some() > 0) continue;
+    for (Nic* card : {&nic, &flow.to()}) {
+      if (auto failed = card->failed()) return failed;
+    }
+    if (patience.is_over(flow.sent() + seen)) return std::nullopt;
+    if (may_send) {  // there is room in the window, so it is the ring that is full
+      auto room = nic.wait_tx_room(Deadline::after(kLook));
+      if (!room && room.error().code != Errc::kTimeout) return std::move(room).error();
+    } else {
+      flow.wait_for_arrival(seen, Clock::now() + kLook);
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<Error> run_by_interrupt(const Flows& flows, const TrafficOptions& options) {
+  std::vector<std::optional<Error>> errors(flows.size());
+  std::vector<platform::Thread> senders;
+  for (std::size_t i = 1; i < flows.size(); ++i) {
+    auto thread = platform::Thread::create({.name = "upci/send"},
+                                           [&, i] { errors[i] = send_by_interrupt(*flows[i], options.idle); });
+    if (!thread) {
+      errors[i] = std::move(thread).error();
+      continue;
+    }
+    senders.push_back(std::move(*thread));
+  }
+  errors[0] = send_by_interrupt(*flows[0], options.idle);
+  for (platform::Thread& sender : senders) sender.join();
+  const auto failed = std::ranges::find_if(errors, [](const auto& error) { return error.has_value(); });
+  return failed == errors.end() ? std::nullopt : std::move(*failed);
+}
+
+/// Takes what has arrived at one card.
+std::size_t receive_some(Flow& flow) {
+  std::array<Packet*, kBurst> packets;
+  const std::size_t n = flow.to().rx_burst(packets);
+  if (n > 0) flow.take(std::span<Packet* const>(packets).first(n));
+  return n;
+}
+
+std::optional<Error> run_polled(const Flows& flows, const TrafficOptions& options) {
+  Patience patience(options.idle);
+  std::uint64_t moved = 0;
+  for (std::uint64_t idle_rounds = 0;;) {
+    const std::uint64_t moved_before = moved;
+    bool done = true;
+    for (const auto& flow : flows) {
+      if (!flow->all_sent() && !flow->window_full()) moved += flow->send_some();
+      moved += receive_some(*flow);
+      done = done && flow->all_sent() && flow->all_arrived();
+    }
+    if (done) return std::nullopt;
+    if (moved != moved_before) {
+      idle_rounds = 0;
+      continue;
+    }
+    platform::relax();
+    if (++idle_rounds % 64 != 0) continue;
+    for (const auto& flow : flows) {
+      if (auto failed = flow->from().failed()) return failed;
+    }
+    if (patience.is_over(moved)) return std::nullopt;
+    platform::this_thread::yield();  // the device may be a thread or a process that wants this very CPU
+  }
+}
+
+/// Frames that come although all are here would be duplicates.
+void settle(const Flows& flows, bool poll) {
+  const platform::TimePoint until = Clock::now() + kSettle;
+  do {
+    for (const auto& flow : flows) {
+      if (poll) {
+        receive_some(*flow);
+      } else {
+        flow->wait_for_arrival(flow->arrivals(), until);
+      }
+    }
+  } while (Clock::now() < until);
+}
+
+/// Counters of the cards and of the workers of their CPUs, all summed up.
+struct Counters {
+  std::uint64_t interrupts = 0, bottom_halves = 0, wakeups = 0, ring_accesses = 0, ring_violations = 0;
+  std::set<int> cpus = {};
+};
+
+Counters read_counters(const Engine& engine, std::span<Nic* const> nics) {
+  Counters counters;
+  for (const Nic* nic : nics) {
+    const virtio_net::NicStats stats = nic->stats();
+    counters.interrupts += stats.interrupts;
+    counters.bottom_halves += stats.bottom_halves;
+    counters.ring_accesses += stats.ring_accesses;
+    counters.ring_violations += stats.ring_violations;
+    counters.cpus.insert(stats.cpus.begin(), stats.cpus.end());
+  }
+  for (const int cpu : counters.cpus) counters.wakeups += engine.stats(cpu).wakeups;
+  return counters;
+}
+
+}  // namespace
+
+Result<TrafficResult> run_traffic(Engine& engine, std::span<Nic* const> nics, const TrafficOptions& options) {
+  for (Nic* nic : nics) UPCI_TRY(check_size(*nic, options.size));
+  const auto flows = std::make_shared<const Flows>(make_flows(nics, options));
+  if (!options.poll) {
+    for (Nic* nic : nics) {
+      Flow& flow = flow_to(*flows, *nic);
+      // The receiver keeps the flows: a frame may come as long as the card is bound.
+      UPCI_TRY(nic->set_receiver([flows, &flow](std::span<Packet* const> packets) { flow.take(packets); }));
+    }
+  }
+
+  TrafficResult result;
+  const Counters before = read_counters(engine, nics);
+  const platform::TimePoint start = Clock::now();
+  result.error = options.poll ? run_polled(*flows, options) : run_by_interrupt(*flows, options);
+  result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  settle(*flows, options.poll);
+  const Counters after = read_counters(engine, nics);
+
+  for (const auto& flow : *flows) {
+    result.sent += flow->sent();
+    result.received += flow->received();
+    result.lost += flow->lost();
+    result.corrupt += flow->corrupt();
+    result.duplicated += flow->duplicated();
+    result.reordered += flow->reordered();
+  }
+  result.interrupts = after.interrupts - before.interrupts;
+  result.bottom_halves = after.bottom_halves - before.bottom_halves;
+  result.wakeups = after.wakeups - before.wakeups;
+  result.ring_accesses = after.ring_accesses - before.ring_accesses;
+  result.ring_violations = after.ring_violations;  // since the probe
+  if (result.bottom_halves > 0) result.cpus.assign(after.cpus.begin(), after.cpus.end());
+  return result;
+}
+
+}  // namespace upci::tool

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/upci/session.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "base/log.h"
+#include "base/platform.h"
+#include "drivers/virtio_net/virtio_net.h"
+#include "drivers/virtio_pci/virtio_pci.h"
+#include "tools/upci/schemes.h"
+
+namespace upci::tool {
+namespace {
+
+using OpenResult = Result<std::shared_ptr<pci::Device>>;
+
+// Starting a QEMU is mostly waiting for it; more at once than this only makes each slower.
+constexpr std::size_t kOpenersAtMost = 8;
+
+/// Opens all, in parallel. Results are in the order of the URIs.
+std::vector<OpenResult> open_all(const std::vector<Uri>& uris, emulation::Cables& cables) {
+  std::vector<OpenResult> results(uris.size(), OpenResult(nullptr));
+  platform::Atomic<std::size_t> next{0};
+  const auto open_some = [&] {
+    for (;;) {
+      const std::size_t i = next.fetch_add(1, std::memory_order_relaxed);
+      if (i >= uris.size()) return;
+      results[i] = Interruption::signal() == 0 ? open_device(uris[i], cables)
+                                               : OpenResult(fail(Errc::kState, "interrupted before it was opened"));
+    }
+  };
+  std::vector<platform::Thread> helpers;
+  for (std::size_t i = 1; i < std::min(uris.size(), kOpenersAtMost); ++i) {
+    auto thread = platform::Thread::create({.name = "upci/open"}, open_some);
+    if (!thread) break;  // this thread opens what they do not
+    helpers.push_back(std::move(*thread));
+  }
+  open_some();
+  for (platform::Thread& helper : helpers) helper.join();
+  return results;
+}
+
+/// The report of a device that did not come as far as its probe.
+device::Report not_opened(const Uri& uri, Error error, platform::Nanoseconds timeout) {
+  device::Report report;
+  report.device = uri.text;
+  report.result = error.verdict ? std::string(to_string(*error.verdict)) : "error";
+  report.step = error.step.empty() ? "open" : error.step;
+  report.reg = error.reg;
+  report.deadline = timeout;
+  report.error = std::move(error);
+  return report;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Session>> Session::create() {
+  UPCI_TRY_ASSIGN(Topology topology, Topology::detect());
+  device::Context::Options options;
+  options.engine.topology = std::move(topology);
+  UPCI_TRY_ASSIGN(std::unique_ptr<device::Context> context, device::Context::create(std::move(options)));
+  std::vector<std::unique_ptr<virtio::Driver>> virtio_drivers;
+  virtio_drivers.push_back(virtio_net::make_driver());
+  context->add_driver(virtio_pci::make_driver(std::move(virtio_drivers)));
+  return std::unique_ptr<Session>(new Session(std::move(context)));
+}
+
+Session::~Session() {
+  context_.reset();  // before the devices and the cables that they hang on
+  devices_.clear();
+}
+
+std::vector<device::Report> Session::probe(const std::vector<Uri>& uris, platform::Nanoseconds timeout,
+                                           Interruption& interruption) {
+  std::vector<device::Report> reports(uris.size());
+  std::vector<std::shared_ptr<device::Device>> opened;
+  std::vector<std::size_t> places;  // of the opened ones, in reports
+  std::vector<OpenResult> results = open_all(uris, cables_);
+  devices_.resize(uris.size());
+  for (std::size_t i = 0; i < uris.size(); ++i) {
+    if (results[i]) {
+      if (auto added = context_->add_device(*results[i]); !added)
+        results[i] = std::unexpected(std::move(added).error());
+    }
+    if (!results[i]) {
+      reports[i] = not_opened(uris[i], std::move(results[i]).error(), timeout);
+      continue;
+    }
+    devices_[i] = *results[i];
+    opened.push_back(devices_[i]);
+    places.push_back(i);
+  }
+  for (const std::string& name : cables_.dangling()) {
+    log::warn("cable {} has one end only: frames that are sent into it go nowhere", name);
+  }
+  if (Interruption::signal() != 0 || opened.empty()) return reports;
+
+  const OnInterruption give_up(interruption, [this] { abandon(); });
+  std::vector<device::Report> probed = context_->probe(opened, timeout);
+  for (std::size_t i = 0; i < probed.size() && i < places.size(); ++i) reports[places[i]] = std::move(probed[i]);
+  return reports;
+}
+
+void Session::abandon() noexcept {
+  for (const std::shared_ptr<pci::Device>& device : devices_) {
+    if (device) device->abandon();
+  }
+}
+
+ExitCode exit_code_of(const std::vector<device::Report>& reports) noexcept {
+  ExitCode code = ExitCode::kDone;
+  for (const device::Report& report : reports) code = worse(code, exit_code_of(report));
+  return code;
+}
+
+}  // namespace upci::tool
