@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <climits>
 #include <cstring>
 #include <tuple>
@@ -110,6 +111,17 @@ std::pair<Slot*, std::uint32_t> claim() noexcept {
   return {nullptr, 0};
 }
 
+// Returns 0 or an errno.
+int send(platform::ThreadId thread, int signal, std::uintptr_t value) noexcept {
+  siginfo_t info{};
+  info.si_signo = signal;
+  info.si_code = SI_QUEUE;
+  info.si_pid = ::getpid();
+  info.si_uid = ::getuid();
+  info.si_value.sival_ptr = reinterpret_cast<void*>(value);
+  return ::syscall(SYS_rt_tgsigqueueinfo, ::getpid(), thread, signal, &info) == 0 ? 0 : errno;
+}
+
 std::unexpected<Error> no_answer(platform::ThreadId thread) {
   return fail(Errc::kTimeout, "thread " + std::to_string(thread) + " did not give its stack in time",
               "it may sit in a device access that does not return");
@@ -128,15 +140,9 @@ Result<StackTrace> capture_by_signal(platform::ThreadId thread, Deadline deadlin
   }
   slot->state.store(make_state(use, kAsked), std::memory_order_release);
 
-  siginfo_t info{};
-  info.si_signo = signal;
-  info.si_code = SI_QUEUE;
-  info.si_pid = ::getpid();
-  info.si_uid = ::getuid();
   const auto index = static_cast<std::uintptr_t>(slot - slots.data());
-  info.si_value.sival_ptr = reinterpret_cast<void*>(static_cast<std::uintptr_t>(use) * kSlots + index);
-  if (::syscall(SYS_rt_tgsigqueueinfo, ::getpid(), thread, signal, &info) != 0) {
-    const int error = errno;
+  const std::uintptr_t value = static_cast<std::uintptr_t>(use) * kSlots + index;
+  if (const int error = send(thread, signal, value); error != 0) {
     slot->state.store(make_state(use, kFree), std::memory_order_release);
     return fail_errno("cannot take the stack of thread " + std::to_string(thread), {}, error);
   }
@@ -149,7 +155,14 @@ Result<StackTrace> capture_by_signal(platform::ThreadId thread, Deadline deadlin
       return trace;
     }
     if (!deadline.expired()) {
+#if defined(UPCI_TSAN)
+      // ThreadSanitizer may have taken the signal just before the thread began to sleep: another one ends the sleep.
+      if (!platform::wait_word(slot->state, state, deadline.at_most(std::chrono::milliseconds(10)).when())) {
+        send(thread, signal, value);
+      }
+#else
       platform::wait_word(slot->state, state, deadline.when());
+#endif
       continue;
     }
     // Give up: before the handler has begun the slot is free at once, otherwise the handler frees it.

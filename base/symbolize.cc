@@ -63,16 +63,25 @@ void call_site(Dwarf_Die* unit, Dwarf_Die* inlined, StackFrame& frame) {
   }
 }
 
+// The compilation unit that has the address. GCC writes an index of them (.debug_aranges), clang does not.
+Dwarf_Die* unit_of(Dwfl_Module* module, Dwarf_Addr address, Dwarf_Addr& bias) {
+  if (Dwarf_Die* unit = dwfl_module_addrdie(module, address, &bias); unit != nullptr) return unit;
+  Dwarf_Die* unit = nullptr;
+  while ((unit = dwfl_module_nextcu(module, unit, &bias)) != nullptr) {
+    if (dwarf_haspc(unit, address - bias) == 1) return unit;
+  }
+  return nullptr;
+}
+
 // Appends the frames of one address: the functions that are inlined there, innermost first, then the function itself.
 void name_address(Dwfl_Module* module, Dwarf_Addr address, std::uintptr_t pc, std::vector<StackFrame>& frames) {
   StackFrame frame{.address = pc};
-  if (Dwfl_Line* line = dwfl_module_getsrc(module, address); line != nullptr) {
-    if (const char* file = dwfl_lineinfo(line, nullptr, &frame.line, nullptr, nullptr, nullptr); file != nullptr) {
-      frame.file = file;
-    }
-  }
   Dwarf_Addr bias = 0;
-  Dwarf_Die* unit = dwfl_module_addrdie(module, address, &bias);
+  Dwarf_Die* unit = unit_of(module, address, bias);
+  if (Dwarf_Line* line = unit != nullptr ? dwarf_getsrc_die(unit, address - bias) : nullptr; line != nullptr) {
+    if (const char* file = dwarf_linesrc(line, nullptr, nullptr); file != nullptr) frame.file = file;
+    dwarf_lineno(line, &frame.line);
+  }
   Dwarf_Die* found = nullptr;
   if (unit != nullptr && dwarf_getscopes(unit, address - bias, &found) > 0) {
     const std::unique_ptr<Dwarf_Die, Free> innermost(found);

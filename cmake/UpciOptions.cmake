@@ -19,6 +19,8 @@ endif()
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1 -DNDEBUG")
 set(CMAKE_CXX_FLAGS_DEBUG "-O0 -g")
 add_compile_options(-fno-omit-frame-pointer)
+# elfutils finds a line by the address ranges, which clang leaves out unless it is asked.
+add_compile_options($<$<CXX_COMPILER_ID:Clang>:-gdwarf-aranges>)
 
 # gtest, fmt and the rest come from the distribution without a sanitizer, which both sanitizers can live with.
 if(UPCI_SANITIZE STREQUAL "address")

@@ -42,6 +42,7 @@ inline std::string replay_line(std::uint64_t seed) {
 template <class F>
 sim::Outcome run_seed(std::uint64_t seed, F body, sim::Options options = {}) {
   options.seed = seed;
+  options.stacks = true;
   sim::Outcome outcome = sim::run(options, [&body] { body(); });
   if (!outcome.ok()) ADD_FAILURE() << outcome.text;
   return outcome;

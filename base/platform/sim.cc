@@ -30,7 +30,7 @@ int self_id() noexcept { return active != nullptr ? active->current().id : kOuts
 }  // namespace
 
 Clock::time_point Clock::now() noexcept {
-  if (active == nullptr) return time_point(std::chrono::seconds(1000));
+  if (active == nullptr) return sim::detail::kStart;
   point();
   return active->now();
 }

@@ -156,6 +156,7 @@ struct Options {
   std::uint64_t seed = 1;               // decides everything: the same seed gives the same run
   int cpus = 4;                         // CPUs 0..cpus-1, all online at first
   std::uint64_t max_steps = 5'000'000;  // scheduling points until the run counts as a livelock
+  bool stacks = false;                  // a failure's text has each fiber's stack (takes a good part of a second)
   bool spurious = true;                 // in some seeds wait_word() returns early and weak exchanges fail now and then
 };
 

@@ -4,7 +4,6 @@
 #include <sys/epoll.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <utility>
@@ -15,7 +14,6 @@ Scheduler* active = nullptr;
 
 namespace {
 
-constexpr TimePoint kStart{std::chrono::seconds(1000)};
 constexpr Nanoseconds kSpinRound{1000};
 
 std::uint64_t next_run_number() noexcept {
@@ -27,12 +25,6 @@ std::uint64_t next_run_number() noexcept {
 std::vector<std::unique_ptr<Fiber>>& abandoned() {
   static auto* const fibers = new std::vector<std::unique_ptr<Fiber>>;
   return *fibers;
-}
-
-std::string seconds_text(Nanoseconds span) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.9f s", std::chrono::duration<double>(span).count());
-  return text;
 }
 
 }  // namespace
@@ -75,6 +67,7 @@ Outcome Scheduler::run(std::function<void()> main_body) {
   FiberContext::switch_to(outside_, main.context);
   active = nullptr;
   if (ended_ != nullptr) ended_->stack.give_back();
+  if (!outcome_.ok() && options_.stacks) outcome_.text += stacks();
   outcome_.steps = steps_;
   outcome_.trace = trace_;
   outcome_.elapsed = now_ - kStart;
@@ -140,13 +133,26 @@ void Scheduler::switch_to(Fiber* next) noexcept {
   Fiber& from = *current_;
   current_ = next;
   next->started = true;
-  FiberContext::switch_to(from.context, next->context);
+  go(from, next->context);
+  if (ended_ != nullptr) std::exchange(ended_, nullptr)->stack.give_back();
+}
+
+void Scheduler::go(Fiber& from, FiberContext& to) noexcept {
+  FiberContext::switch_to(from.context, to);
   // Back again. A visitor may have come in between, only to look at this stack.
   while (from.visit != nullptr) {
     std::exchange(from.visit, nullptr)(from.visit_argument);
     FiberContext::switch_to(from.context, *from.visitor);
   }
-  if (ended_ != nullptr) std::exchange(ended_, nullptr)->stack.give_back();
+}
+
+void Scheduler::visit_from(FiberContext& visitor, Fiber& fiber, void (*function)(void*), void* argument) noexcept {
+  fiber.visit = function;
+  fiber.visit_argument = argument;
+  fiber.visitor = &visitor;
+  Scheduler* const self = std::exchange(active, nullptr);  // no scheduling points on a borrowed stack
+  FiberContext::switch_to(visitor, fiber.context);
+  active = self;
 }
 
 bool Scheduler::visit(int id, void (*function)(void*), void* argument) noexcept {
@@ -156,13 +162,7 @@ bool Scheduler::visit(int id, void (*function)(void*), void* argument) noexcept 
     function(argument);
     return true;
   }
-  if (!fiber->started) return true;
-  fiber->visit = function;
-  fiber->visit_argument = argument;
-  fiber->visitor = &current_->context;
-  Scheduler* const self = std::exchange(active, nullptr);  // no scheduling points on a borrowed stack
-  FiberContext::switch_to(current_->context, fiber->context);
-  active = self;
+  if (fiber->started) visit_from(current_->context, *fiber, function, argument);
   return true;
 }
 
@@ -350,82 +350,16 @@ void Scheduler::poll_all() noexcept {
 // The end
 
 void Scheduler::fail(End end, std::string text) noexcept {
-  text += " (seed " + std::to_string(options_.seed) + ", step " + std::to_string(steps_) + ", " +
-          seconds_text(now_ - kStart) + " after the start)\n" + describe();
   outcome_.end = end;
-  outcome_.text = std::move(text);
+  outcome_.text = std::move(text) + where() + describe();
   active = nullptr;
-  FiberContext::switch_to(current_->context, outside_);
+  go(*current_, outside_);
   std::abort();  // nobody goes on in a run that has failed
-}
-
-std::string Scheduler::describe() const {
-  std::string text;
-  for (const std::unique_ptr<Fiber>& each : fibers_) {
-    const Fiber& fiber = *each;
-    if (fiber.finished) continue;
-    text += "  fiber " + std::to_string(fiber.id) + " '" + fiber.name + "' ";
-    char address[32];
-    std::snprintf(address, sizeof(address), "%p", fiber.object);
-    switch (fiber.waits_for) {
-      case WaitKind::kNone: text += &fiber == current_ ? "runs" : "can run"; break;
-      case WaitKind::kSleep: text += "sleeps"; break;
-      case WaitKind::kWord: text += std::string("waits for the word at ") + address; break;
-      case WaitKind::kMutex: text += std::string("waits for the mutex at ") + address; break;
-      case WaitKind::kQueue: text += std::string("waits for the event queue at ") + address; break;
-      case WaitKind::kJoin: {
-        const auto* other = static_cast<const Fiber*>(fiber.object);
-        text += "waits for the end of fiber " + std::to_string(other->id) + " '" + other->name + "'";
-        break;
-      }
-    }
-    if (fiber.waits_for != WaitKind::kNone && fiber.until != kNever) {
-      text += ", until " + seconds_text(fiber.until - kStart);
-    }
-    text += '\n';
-  }
-  return text;
 }
 
 Fiber* Scheduler::find(int id) noexcept {
   if (id < 1 || static_cast<std::size_t>(id) > fibers_.size()) return nullptr;
   return fibers_[static_cast<std::size_t>(id) - 1].get();
-}
-
-// CPUs
-
-bool Scheduler::cpu_online(int cpu) const noexcept {
-  return cpu >= 0 && static_cast<std::size_t>(cpu) < cpu_online_.size() && cpu_online_[static_cast<std::size_t>(cpu)];
-}
-
-std::vector<int> Scheduler::online() const {
-  std::vector<int> cpus;
-  for (std::size_t cpu = 0; cpu < cpu_online_.size(); ++cpu) {
-    if (cpu_online_[cpu]) cpus.push_back(static_cast<int>(cpu));
-  }
-  return cpus;
-}
-
-void Scheduler::set_online(int cpu, bool online) noexcept {
-  if (cpu < 0 || static_cast<std::size_t>(cpu) >= cpu_online_.size()) return;
-  const auto place = static_cast<std::size_t>(cpu);
-  cpu_online_[place] = online;
-  // One CPU is always left, as on a real machine.
-  if (std::none_of(cpu_online_.begin(), cpu_online_.end(), [](bool on) { return on; })) cpu_online_[place] = true;
-}
-
-int Scheduler::current_cpu() noexcept {
-  Fiber& fiber = *current_;
-  if (fiber.pinned >= 0 && cpu_online(fiber.pinned)) return fiber.cpu = fiber.pinned;
-  // It is where it was, unless it has been moved meanwhile, which may happen at any time.
-  if (!cpu_online(fiber.cpu) || random_.below(4) == 0) {
-    std::size_t nth = random_.below(
-        static_cast<std::uint64_t>(std::count(cpu_online_.begin(), cpu_online_.end(), true)));
-    for (std::size_t cpu = 0; cpu < cpu_online_.size(); ++cpu) {
-      if (cpu_online_[cpu] && nth-- == 0) return fiber.cpu = static_cast<int>(cpu);
-    }
-  }
-  return fiber.cpu;
 }
 
 }  // namespace upci::inline UPCI_VARIANT::platform::sim::detail

@@ -21,6 +21,7 @@ namespace upci::inline UPCI_VARIANT::platform::sim::detail {
 enum class WaitKind : std::uint8_t { kNone, kSleep, kWord, kMutex, kQueue, kJoin };
 
 inline constexpr std::size_t kMaxSlots = 64;
+inline constexpr TimePoint kStart{std::chrono::seconds(1000)};  // of every run
 
 struct Fiber {
   int id = 0;  // counts from 1 in each run
@@ -140,14 +141,16 @@ class Scheduler {
   Fiber* choose(bool spinners_too) noexcept;
   Fiber* next_to_run() noexcept;
   void switch_to(Fiber* next) noexcept;
-  void leave_for(FiberContext& to, bool ends) noexcept;
+  static void go(Fiber& from, FiberContext& to) noexcept;
+  static void visit_from(FiberContext& visitor, Fiber& fiber, void (*function)(void*), void* argument) noexcept;
+  std::string where() const;
+  std::string stacks();
   bool advance_to_earliest() noexcept;
   void expire() noexcept;
   void make_runnable(Fiber& fiber, bool timed_out) noexcept;
   void insert(std::vector<Fiber*>& list, Fiber& fiber);
   static void erase(std::vector<Fiber*>& list, Fiber& fiber) noexcept;
   bool anyone_waits(const QueueState& queue) const noexcept;
-  void finish(End end, std::string text);
 
   const Options options_;
   const std::uint64_t run_number_;
@@ -179,6 +182,8 @@ class Scheduler {
   std::vector<bool> cpu_online_;
   Outcome outcome_;
 };
+
+// describe(), where() and stacks() are in sim_report.cc.
 
 /// Every EventQueue that exists; they may outlive a run.
 std::vector<QueueState*>& queues();

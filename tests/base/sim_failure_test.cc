@@ -78,6 +78,22 @@ TEST(SimFailure, ALostWakeUpIsADeadlock) {
   expect_in(outcome.text, "fiber 1 'main' waits for the word at 0x");
 }
 
+TEST(SimFailure, TheReportHasTheStackOfEachFiberOnRequest) {
+  const sim::Outcome outcome = sim::run({.stacks = true, .spurious = false}, [] {
+    static Completion never;
+    Thread other = start("stuck", [] { never.wait(); });
+    other.join();
+  });
+  EXPECT_EQ(outcome.end, End::kDeadlock);
+  const std::size_t main = outcome.text.find("fiber 1 'main' is in");
+  const std::size_t stuck = outcome.text.find("fiber 2 'stuck' is in");
+  const std::size_t wait = outcome.text.find("Completion::wait");
+  ASSERT_NE(wait, std::string::npos) << outcome.text;
+  EXPECT_LT(main, stuck);
+  EXPECT_LT(stuck, wait);
+  expect_in(outcome.text, "sim_failure_test.cc:");
+}
+
 TEST(SimFailure, AnEndlessLoopIsALivelock) {
   const sim::Outcome outcome = sim::run({.max_steps = 10'000}, [] {
     Thread one = start("spins", [] {

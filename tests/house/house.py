@@ -18,6 +18,7 @@ RULES = {
     "spdx": layout.check_spdx,
     "length": layout.check_length,
     "pragma_once": layout.check_pragma_once,
+    "tests": layout.check_tests,
     "public_headers": layout.check_public_headers,
 }
 

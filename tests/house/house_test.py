@@ -166,6 +166,12 @@ class Layout(HouseTest):
         self.write("base/x.h", "// #pragma once\n")
         self.assert_one(layout.check_pragma_once(self.root), "base/x.h")
 
+    def test_a_test_file_without_a_test_is_refused(self):
+        self.write("tests/base/x_test.cc", HEAD + "TEST(A, B) {}\n")
+        self.assertEqual(layout.check_tests(self.root), [])
+        self.write("tests/base/x_test.cc", HEAD + "// TEST(A, B) {}\n")
+        self.assert_one(layout.check_tests(self.root), "x_test.cc")
+
     def test_a_public_header_on_a_private_one_is_refused(self):
         self.write("base/x.h", HEAD + '#include "base/a.h"\n')
         public = self.root / "public.txt"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules of a file by itself: its licence, its length, #pragma once; and that public headers stand on public ones."""
+"""Rules of a file by itself: its licence, its length, #pragma once, its tests; and that public headers stand on public ones."""
 
 import re
 from pathlib import Path
@@ -42,6 +42,16 @@ def check_pragma_once(root):
         f"{path}:1: no #pragma once"
         for path in files(root)
         if path.suffix in (".h", ".hpp") and not re.search(r"^#pragma once$", read(root, path), re.MULTILINE)
+    ]
+
+
+def check_tests(root):
+    """Every *_test.cc holds a test: one that has lost them all would pass unseen."""
+    return [
+        f"{path}:1: holds no TEST"
+        for path in files(root)
+        if path.parts[0] == "tests" and path.name.endswith("_test.cc")
+        and not re.search(r"^(?:TEST|TEST_F|TEST_P|TYPED_TEST|TYPED_TEST_P)\(", read(root, path), re.MULTILINE)
     ]
 
 
