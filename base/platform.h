@@ -16,6 +16,7 @@
 //                           dereferences the word, so its memory may be gone by then.
 //   EventQueue              fd readiness (edge-triggered), notify() and an alarm, waited for in one place by any number of
 //                           threads; each event wakes at least one of them
+//   fd_signalled()          to be called after making readable a descriptor that may be in an EventQueue (EventFd does)
 //   Thread                  create (named, pinned to one OS CPU or not), join, detach
 //   this_thread::...        id(), current_cpu(), yield(), sleep_until() (does not tell the hook), set_name(), set_cpu()
 //   thread_slot<Tag>()      a void* per thread, zero at first

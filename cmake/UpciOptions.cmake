@@ -34,6 +34,16 @@ elseif(UPCI_SANITIZE)
   message(FATAL_ERROR "UPCI_SANITIZE is '${UPCI_SANITIZE}'; it can be 'address', 'thread' or empty")
 endif()
 
+# The optimizer is most of the time that a build takes: only what users run gets all of it. upci_sim_* and the sanitized
+# builds get a little (they execute much), test programs by themselves none.
+set(UPCI_SIM_OPTIONS $<$<CONFIG:Release>:-O1>)
+if(UPCI_SANITIZE)
+  add_compile_options($<$<CONFIG:Release>:-O1>)
+  set(UPCI_TEST_OPTIONS "")
+else()
+  set(UPCI_TEST_OPTIONS $<$<CONFIG:Release>:-O0>)
+endif()
+
 if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
   find_program(UPCI_CCACHE ccache)
   if(UPCI_CCACHE)

@@ -16,7 +16,8 @@ struct Totals {
   std::uint64_t bytes = 0;
 };
 
-/// Keeps `memory` until release_if_quiet finds its device proven quiet. Thread-safe.
+/// Keeps `memory` until release() finds its device no longer quarantined. Thread-safe; when there is no memory for the list
+/// itself, what it should hold is lost for the life of the process, never freed.
 void keep(std::shared_ptr<DeviceState> state, std::unique_ptr<DmaMemory> memory);
 /// Frees what belongs to a device that is no longer quarantined; returns how many regions were freed.
 std::size_t release(const DeviceState& state);

@@ -32,7 +32,8 @@ Result<UniqueFd> connect_unix(const std::string& path) {
   UniqueFd fd(::socket(AF_UNIX, kSocketType, 0));
   if (!fd) return fail_errno("cannot create a socket for wire=unix:" + path);
   widen(fd.get());
-  // An address of the family alone asks the kernel for a unique one: without an address the other side could not answer.
+  // An address of the family alone asks the kernel for a unique one: without an address the other side could not
+  // answer.
   sockaddr_un own{};
   own.sun_family = AF_UNIX;
   const void* const own_address = &own;

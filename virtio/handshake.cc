@@ -45,8 +45,9 @@ Result<void> wait_for_status(Transport& transport, std::string_view step, Deadli
              if ((value & status::kNeedsReset) != 0) return device::WaitStep::kNeedsReset;
              return judge(static_cast<std::uint8_t>(value));
            },
-       .stuck_advice = "the register reads all ones or a wrong value although the device is there: check that memory or I/O "
-                       "decoding is on in the device and in every bridge above it"});
+       .stuck_advice =
+           "the register reads all ones or a wrong value although the device is there: check that memory or I/O "
+           "decoding is on in the device and in every bridge above it"});
   if (!seen) return std::unexpected(std::move(seen).error());
   return {};
 }
@@ -146,9 +147,13 @@ Result<void> bring_up(const std::shared_ptr<Transport>& transport, Driver& drive
        .all_ones = kAllOnes,
        .read = [&transport] { return std::uint64_t{transport.status()}; },
        // NEEDS_RESET means nothing here: it is being reset.
-       .judge = [](std::uint64_t value) { return value == status::kReset ? device::WaitStep::kDone : device::WaitStep::kAgain; },
-       .stuck_advice = "the device does not finish its reset; if it reads all ones, check that memory or I/O decoding is on in "
-                       "the device and in every bridge above it; otherwise reset the function or the machine's slot"});
+       .judge =
+           [](std::uint64_t value) {
+             return value == status::kReset ? device::WaitStep::kDone : device::WaitStep::kAgain;
+           },
+       .stuck_advice =
+           "the device does not finish its reset; if it reads all ones, check that memory or I/O decoding is on in "
+           "the device and in every bridge above it; otherwise reset the function or the machine's slot"});
   if (!seen) return std::unexpected(std::move(seen).error());
   return {};
 }
@@ -163,7 +168,8 @@ Result<std::unique_ptr<Bound>> initialize(std::shared_ptr<Transport> transport, 
   if (error.code == Errc::kDevice && !transport->device().control().present()) {
     // What a device that has left reads as is nonsense; say the cause.
     const FlightRecorder& recorder = state_of(*transport).recorder();
-    error = fail_verdict(Verdict::kGone, recorder.step(), recorder.last_register(), "the device has left its bus: " + error.what)
+    error = fail_verdict(Verdict::kGone, recorder.step(), recorder.last_register(),
+                         "the device has left its bus: " + error.what)
                 .error();
   }
   bool quiet = true;

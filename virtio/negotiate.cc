@@ -23,8 +23,9 @@ Result<std::uint64_t> parse(std::uint32_t device_id, const std::vector<std::stri
   for (const std::string& name : names) {
     const auto bit = spec::feature_bit(device_id, name);
     if (!bit) {
-      return fail(Errc::kInvalid, fmt::format("virtio device type {} has no feature '{}'", device_id, name),
-                  "use the specification's name in capitals, without VIRTIO_F_ or VIRTIO_NET_F_, for example features=-STATUS");
+      return fail(
+          Errc::kInvalid, fmt::format("virtio device type {} has no feature '{}'", device_id, name),
+          "use the specification's name in capitals, without VIRTIO_F_ or VIRTIO_NET_F_, for example features=-STATUS");
     }
     bits |= spec::mask_of(*bit);
   }
@@ -52,7 +53,8 @@ Result<std::uint64_t> negotiate(const FeatureTable& table, std::uint64_t offered
   UPCI_TRY_ASSIGN(const std::uint64_t insisted, parse(device_id, options.require_features));
   UPCI_TRY_ASSIGN(const std::uint64_t declined, parse(device_id, options.decline_features));
   if ((insisted & declined) != 0) {
-    return fail(Errc::kInvalid, fmt::format("features={} is both insisted on and declined", names_of(device_id, insisted & declined)),
+    return fail(Errc::kInvalid,
+                fmt::format("features={} is both insisted on and declined", names_of(device_id, insisted & declined)),
                 "name each feature once, with + or with -");
   }
 
@@ -84,8 +86,9 @@ Result<std::uint64_t> negotiate(const FeatureTable& table, std::uint64_t offered
                            : "a device without VERSION_1 has only the legacy interface: try driver=legacy");
   }
   if (const std::uint64_t missing = insisted & ~offered; missing != 0) {
-    return rejected(fmt::format("the device does not offer {}, which features=+ insists on", names_of(device_id, missing)),
-                    fmt::format("it offers {}", names_of(device_id, offered)));
+    return rejected(
+        fmt::format("the device does not offer {}, which features=+ insists on", names_of(device_id, missing)),
+        fmt::format("it offers {}", names_of(device_id, offered)));
   }
   // Section "Feature Bits": "The driver MUST NOT accept a feature which the device did not offer".
   return offered & wanted & ~declined;

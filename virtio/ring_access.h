@@ -23,7 +23,9 @@ struct SplitLayout {
   static constexpr SplitLayout of(std::uint32_t size, bool legacy) noexcept {
     namespace ring = spec::ring;
     if (legacy) {
-      return {.avail = ring::legacy_avail_offset(size), .used = ring::legacy_used_offset(size), .bytes = ring::legacy_bytes(size)};
+      return {.avail = ring::legacy_avail_offset(size),
+              .used = ring::legacy_used_offset(size),
+              .bytes = ring::legacy_bytes(size)};
     }
     constexpr std::size_t kLine = 64;
     const auto round_up = [](std::size_t value) { return (value + kLine - 1) / kLine * kLine; };
@@ -44,7 +46,9 @@ class PlainAccess {
         mask_(static_cast<std::uint16_t>(size - 1)) {}
 
   // Descriptors and ring entries are ordinary memory: the device looks at them only once the index has been published.
-  void write_descriptor(std::uint16_t index, const spec::ring::Descriptor& value) noexcept { descriptors_[index] = value; }
+  void write_descriptor(std::uint16_t index, const spec::ring::Descriptor& value) noexcept {
+    descriptors_[index] = value;
+  }
   void write_avail_entry(std::uint16_t index, std::uint16_t head) noexcept {
     auto* entries = reinterpret_cast<std::uint16_t*>(avail_ + spec::ring::kRingOffset);
     entries[index & mask_] = head;
@@ -75,7 +79,8 @@ class PlainAccess {
 
  private:
   using Word = platform::Atomic<std::uint16_t>;
-  static_assert(sizeof(Word) == sizeof(std::uint16_t) && alignof(Word) == alignof(std::uint16_t) && Word::is_always_lock_free);
+  static_assert(sizeof(Word) == sizeof(std::uint16_t) && alignof(Word) == alignof(std::uint16_t) &&
+                Word::is_always_lock_free);
   static Word& word(std::byte* part, std::size_t offset) noexcept { return *reinterpret_cast<Word*>(part + offset); }
 
   spec::ring::Descriptor* descriptors_;

@@ -17,14 +17,14 @@ namespace upci::inline UPCI_VARIANT::virtio {
 
 /// What a driver must not do to a split ring.
 enum class RingClause : std::uint8_t {
-  kDescriptorInFlight,   // changed a descriptor of a chain that the device may be reading
-  kDescriptorLoop,       // a chain that loops or leaves the table (section "The Virtqueue Descriptor Table")
-  kWritableFirst,        // a segment that the device reads after one that it writes (the same section)
-  kHeadOutOfRange,       // an available entry that is no descriptor
-  kHeadInFlight,         // made a chain available that the device has already
-  kIndexJump,            // avail idx moved by another amount than the entries written, or backwards
-  kIndexUnwritten,       // published an entry that was not written
-  kEntryInFlight,        // overwrote an available entry that the device has not used yet
+  kDescriptorInFlight,  // changed a descriptor of a chain that the device may be reading
+  kDescriptorLoop,      // a chain that loops or leaves the table (section "The Virtqueue Descriptor Table")
+  kWritableFirst,       // a segment that the device reads after one that it writes (the same section)
+  kHeadOutOfRange,      // an available entry that is no descriptor
+  kHeadInFlight,        // made a chain available that the device has already
+  kIndexJump,           // avail idx moved by another amount than the entries written, or backwards
+  kIndexUnwritten,      // published an entry that was not written
+  kEntryInFlight,       // overwrote an available entry that the device has not used yet
 };
 inline constexpr std::size_t kRingClauses = 8;
 std::string_view to_string(RingClause clause) noexcept;

@@ -70,7 +70,8 @@ class SplitRing {
   /// or the ring is broken. `cookie` must not be null.
   bool add(std::span<const Segment> chain, void* cookie) {
     const std::size_t count = chain.size();
-    if (count == 0 || count > free_count_ || broken()) [[unlikely]] return false;
+    if (count == 0 || count > free_count_ || broken()) [[unlikely]]
+      return false;
     const std::uint16_t head = free_head_;
     std::uint16_t index = head;
     std::uint16_t last = head;
@@ -81,10 +82,8 @@ class SplitRing {
       const std::uint16_t next = slots_[index].next;
       std::uint16_t flags = segment.device_writes ? spec::ring::kDescWrite : std::uint16_t{0};
       if (more) flags = static_cast<std::uint16_t>(flags | spec::ring::kDescNext);
-      access_.write_descriptor(index, {.addr = segment.iova,
-                                       .len = segment.len,
-                                       .flags = flags,
-                                       .next = more ? next : std::uint16_t{0}});
+      access_.write_descriptor(
+          index, {.addr = segment.iova, .len = segment.len, .flags = flags, .next = more ? next : std::uint16_t{0}});
       if (segment.device_writes) writable += segment.len;
       last = index;
       index = next;
@@ -119,13 +118,15 @@ class SplitRing {
   /// call add(). Everything that the device wrote is checked first.
   template <class F>
   std::size_t poll(std::size_t limit, F&& take) {
-    if (broken()) [[unlikely]] return 0;
+    if (broken()) [[unlikely]]
+      return 0;
     const std::uint16_t used_index = access_.read_used_index();
     const auto ready = static_cast<std::uint16_t>(used_index - used_index_);
     // What is not published yet cannot have been used.
     const auto unpublished = static_cast<std::uint16_t>(avail_index_ - published_);
     const auto possible = static_cast<std::uint16_t>(in_flight_ - unpublished);
-    if (ready > possible) [[unlikely]] return fail_ring(RingFault::kIndexAhead, ready, possible);
+    if (ready > possible) [[unlikely]]
+      return fail_ring(RingFault::kIndexAhead, ready, possible);
     std::size_t taken = 0;
     while (taken < limit && taken < ready) {
       const spec::ring::UsedElement element = access_.read_used_element(used_index_);
@@ -216,7 +217,7 @@ class SplitRing {
   std::uint16_t in_flight_ = 0;
   std::uint16_t avail_index_ = 0;  // of the next entry; what is below published_ the device has seen
   std::uint16_t published_ = 0;
-  std::uint16_t used_index_ = 0;   // of the next used element to look at
+  std::uint16_t used_index_ = 0;  // of the next used element to look at
   RingFault fault_ = RingFault::kNone;
   std::uint32_t fault_value_ = 0;
   std::uint32_t fault_limit_ = 0;

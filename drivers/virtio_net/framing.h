@@ -22,7 +22,8 @@ namespace upci::inline UPCI_VARIANT::virtio_net {
 class Framing {
  public:
   explicit Framing(const virtio::Device& device) noexcept
-      : header_(static_cast<std::uint32_t>(virtio::spec::net::header_bytes(device.has(virtio::spec::feature::kVersion1), false))),
+      : header_(static_cast<std::uint32_t>(
+            virtio::spec::net::header_bytes(device.has(virtio::spec::feature::kVersion1), false))),
         split_(device.transport().legacy() && !device.has(virtio::spec::feature::kAnyLayout)) {}
 
   std::uint32_t header_bytes() const noexcept { return header_; }

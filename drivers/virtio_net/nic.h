@@ -26,19 +26,19 @@ namespace upci::inline UPCI_VARIANT::virtio_net {
 
 /// Counters since the probe; they only grow. A snapshot.
 struct NicStats {
-  std::uint64_t interrupts = 0;     // calls of top halves, all vectors
-  std::uint64_t signals = 0;        // signals taken from the eventfds, all vectors
+  std::uint64_t interrupts = 0;     // raised by the device: signals taken from the eventfds, all vectors
+  std::uint64_t top_halves = 0;     // calls of top halves; one may serve several interrupts that came close together
   std::uint64_t bottom_halves = 0;  // runs of the works that the vectors queue
   std::uint64_t rx_frames = 0, rx_bytes = 0;
   std::uint64_t tx_frames = 0, tx_bytes = 0;  // accepted by tx_burst
   std::uint64_t tx_completed = 0;             // given back by the device
-  std::uint64_t rx_short = 0;       // dropped: shorter than the virtio header and an Ethernet header
+  std::uint64_t rx_short = 0;                 // dropped: shorter than the virtio header and an Ethernet header
   std::uint64_t rx_no_buffer = 0;   // times a receive slot stayed empty because the pool was: free packets sooner
   std::uint64_t tx_invalid = 0;     // dropped and freed by tx_burst: length below an Ethernet header or above capacity
   std::uint64_t tx_full = 0;        // times tx_burst accepted fewer than it was given
   std::vector<int> cpus;            // where the bottom halves run, one entry per vector; empty without interrupts
   bool affinity_set = false;        // the backend raises each vector on its CPU
-  std::uint64_t ring_accesses = 0;    // seen by the observers of the rings; 0 with the plain access policy
+  std::uint64_t ring_accesses = 0;  // seen by the observers of the rings; 0 with the plain access policy
   std::uint64_t ring_violations = 0;  // breaches by this driver that they found
 };
 

@@ -27,7 +27,8 @@ Result<bool> read_link(const virtio::Device& device, Deadline deadline) {
   // Section "Device configuration layout": without STATUS the driver should assume that the link is active.
   if (!device.has(virtio::spec::net_feature::kStatus)) return true;
   std::uint16_t status = 0;
-  UPCI_TRY(device.transport().read_config(net::config::kStatus, std::as_writable_bytes(std::span(&status, 1)), deadline));
+  UPCI_TRY(
+      device.transport().read_config(net::config::kStatus, std::as_writable_bytes(std::span(&status, 1)), deadline));
   return (status & net::kLinkUp) != 0;
 }
 
@@ -131,8 +132,8 @@ void NicBase::add_common_stats(NicStats& stats) const {
   stats.affinity_set = true;
   for (unsigned i = 0; i < vectors_->count(); ++i) {
     const device::Irq& irq = (*vectors_)[i];
-    stats.interrupts += irq.interrupts();
-    stats.signals += irq.signals();
+    stats.top_halves += irq.interrupts();
+    stats.interrupts += irq.signals();
     stats.cpus.push_back(irq.cpu());
     stats.affinity_set = stats.affinity_set && irq.affinity_set();
   }

@@ -82,16 +82,16 @@ class NicBase : public Nic {
   void config_bottom_half(Work&);
 
   const CardInfo info_;
-  Mutex config_mutex_;                         // orders reads of the card's configuration
-  platform::Atomic<bool> link_up_;             // atomic
-  platform::Atomic<bool> serving_{false};      // atomic: start() was called
-  platform::Atomic<bool> config_missed_{false};  // atomic: a configuration interrupt came before start()
-  platform::Atomic<bool> stopping_{false};     // atomic; set once
+  Mutex config_mutex_;                            // orders reads of the card's configuration
+  platform::Atomic<bool> link_up_;                // atomic
+  platform::Atomic<bool> serving_{false};         // atomic: start() was called
+  platform::Atomic<bool> config_missed_{false};   // atomic: a configuration interrupt came before start()
+  platform::Atomic<bool> stopping_{false};        // atomic; set once
   platform::Atomic<std::uint32_t> tx_events_{0};  // atomic; a futex word
   mutable platform::Mutex failed_mutex_;
-  std::optional<Error> failed_;                // failed_mutex_; set once
-  platform::Atomic<bool> has_failed_{false};   // atomic; set after failed_
-  Counter config_runs_;                        // written by the config work only
+  std::optional<Error> failed_;               // failed_mutex_; set once
+  platform::Atomic<bool> has_failed_{false};  // atomic; set after failed_
+  Counter config_runs_;                       // written by the config work only
   Work config_work_{this, &NicBase::config_bottom_half};
 };
 

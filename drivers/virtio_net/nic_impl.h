@@ -83,8 +83,7 @@ class NicImpl final : public NicBase {
 
   void free(std::span<Packet* const> packets) override {
     pool_.free(packets);
-    // The receive ring ran dry because the pool was empty: no interrupt will come to fill it.
-    if (rx_.starved() && interrupt_mode()) [[unlikely]] queue_on(kRxVector, rx_work_);
+    feed_starved_receiver();
   }
 
   std::size_t tx_burst(std::span<Packet* const> packets) override {
@@ -96,7 +95,8 @@ class NicImpl final : public NicBase {
   std::size_t rx_burst(std::span<Packet*> packets) override {
     if (interrupt_mode() || stopping() || has_failed()) return 0;
     const std::size_t count = rx_.receive(packets);
-    if (rx_.broken()) [[unlikely]] set_failed(*rx_.error());
+    if (rx_.broken()) [[unlikely]]
+      set_failed(*rx_.error());
     return count;
   }
 
@@ -125,7 +125,8 @@ class NicImpl final : public NicBase {
         if (stopping()) return fail(Errc::kState, device_.device().name() + ": the network card is being removed");
         if (make_room()) return {};
       }
-      if (last) return fail(Errc::kTimeout, device_.device().name() + ": the network card sent nothing until the deadline");
+      if (last)
+        return fail(Errc::kTimeout, device_.device().name() + ": the network card sent nothing until the deadline");
       wait_tx_event(seen, deadline);
     }
   }
@@ -160,10 +161,19 @@ class NicImpl final : public NicBase {
 
   bool interrupt_mode() const noexcept { return interrupt_mode_.load(std::memory_order_acquire); }
 
+  /// After packets went back to the pool: a receive ring that ran dry because the pool was empty gets no interrupt that
+  /// would fill it.
+  void feed_starved_receiver() {
+    if (rx_.starved() && interrupt_mode()) [[unlikely]]
+      queue_on(kRxVector, rx_work_);
+  }
+
   std::size_t send(std::span<Packet* const> packets) {
     if (stopping() || has_failed()) return 0;
     const std::size_t count = tx_.send(packets);
-    if (tx_.broken()) [[unlikely]] set_failed(*tx_.error());
+    feed_starved_receiver();
+    if (tx_.broken()) [[unlikely]]
+      set_failed(*tx_.error());
     return count;
   }
 
@@ -171,6 +181,7 @@ class NicImpl final : public NicBase {
   bool make_room() {
     for (;;) {
       tx_.reclaim();
+      feed_starved_receiver();
       if (tx_.broken()) {
         set_failed(*tx_.error());
         return false;
@@ -193,6 +204,7 @@ class NicImpl final : public NicBase {
       tx_.disable_interrupts();
       tx_wanted_.store(false, std::memory_order_release);
       tx_.reclaim();
+      feed_starved_receiver();
       if (tx_.broken()) set_failed(*tx_.error());
     }
     wake_transmitter();
@@ -228,12 +240,12 @@ class NicImpl final : public NicBase {
   Mutex rx_mutex_;
   RxQueue<Access> rx_;  // see above
   Mutex tx_mutex_;
-  TxQueue<Access> tx_;  // see above
-  Receiver receiver_;   // rx_mutex_ to set it; const afterwards
+  TxQueue<Access> tx_;                            // see above
+  Receiver receiver_;                             // rx_mutex_ to set it; const afterwards
   platform::Atomic<bool> interrupt_mode_{false};  // atomic; set once
   platform::Atomic<bool> tx_wanted_{false};       // written under tx_mutex_; a hint for the shared vector
-  Counter rx_runs_;     // written by the receive work only
-  Counter tx_runs_;     // written by the transmit work only
+  Counter rx_runs_;                               // written by the receive work only
+  Counter tx_runs_;                               // written by the transmit work only
   Work rx_work_{this, &NicImpl::rx_bottom_half};
   Work tx_work_{this, &NicImpl::tx_bottom_half};
 };

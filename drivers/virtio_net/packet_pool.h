@@ -32,10 +32,10 @@ class PacketPool {
  private:
   PacketPool(device::DmaBuffer memory, std::vector<Packet> packets);
 
-  device::DmaBuffer memory_;       // const after construction
-  std::vector<Packet> packets_;    // const after construction; what is in a packet belongs to who holds it
+  device::DmaBuffer memory_;     // const after construction
+  std::vector<Packet> packets_;  // const after construction; what is in a packet belongs to who holds it
   platform::Mutex mutex_;
-  std::vector<Packet*> free_;      // mutex_; a stack: the packet used last is the likeliest in the cache
+  std::vector<Packet*> free_;  // mutex_; a stack: the packet used last is the likeliest in the cache
 };
 
 }  // namespace upci::inline UPCI_VARIANT::virtio_net

@@ -50,11 +50,12 @@ Result<CardInfo> read_card(const virtio::Device& device, Deadline deadline) {
     UPCI_TRY(transport.read_config(net::config::kMtu, std::as_writable_bytes(std::span(&info.mtu, 1)), deadline));
     // Section "Device configuration layout": "The device MUST set mtu to between 68 and 65535 inclusive".
     if (info.mtu < net::kMinMtu) {
-      return std::unexpected(Error{.code = Errc::kDevice,
-                                   .what = fmt::format("the network card gives an MTU of {}", info.mtu),
-                                   .advice = "no MTU may be below 68: decline it with features=-MTU, or repair the device",
-                                   .step = "config",
-                                   .reg = "device_config"});
+      return std::unexpected(
+          Error{.code = Errc::kDevice,
+                .what = fmt::format("the network card gives an MTU of {}", info.mtu),
+                .advice = "no MTU may be below 68: decline it with features=-MTU, or repair the device",
+                .step = "config",
+                .reg = "device_config"});
     }
   }
   UPCI_TRY_ASSIGN(info.link_up, read_link(device, deadline));
@@ -137,7 +138,8 @@ Result<std::unique_ptr<virtio::Bound>> NetDriver::build(virtio::Device& device, 
   // Section "Setting Up Receive Buffers": without large receive offloads a buffer holds a frame of 1514 bytes and the
   // header; with MTU negotiated, a frame of that size.
   const std::uint32_t frame = net::kEthernetHeaderBytes + kVlanTag + std::max<std::uint32_t>(info.mtu, 1500);
-  const std::size_t packets = std::min(rx_size, RxQueue<Access>::kMostSlots) + std::size_t{tx_size} + kApplicationPackets;
+  const std::size_t packets =
+      std::min(rx_size, RxQueue<Access>::kMostSlots) + std::size_t{tx_size} + kApplicationPackets;
   UPCI_TRY_ASSIGN(PacketPool pool, PacketPool::create(device, packets, frame));
   UPCI_TRY_ASSIGN(auto vectors, make_vectors(device.device()));
   const bool interrupts = vectors != nullptr;
@@ -152,9 +154,11 @@ Result<std::unique_ptr<virtio::Bound>> NetDriver::build(virtio::Device& device, 
   const auto vector = [&](unsigned wanted) {
     return interrupts ? static_cast<std::uint16_t>(wanted) : virtio::Transport::kNoVector;
   };
-  UPCI_TRY_ASSIGN(auto rx_notifier, transport.setup_queue(net::kReceiveQueue, rx_size, rx_addresses, vector(Impl::kRxVector)));
+  UPCI_TRY_ASSIGN(auto rx_notifier,
+                  transport.setup_queue(net::kReceiveQueue, rx_size, rx_addresses, vector(Impl::kRxVector)));
   const unsigned tx_vector = interrupts ? nic->tx_vector() : 0;
-  UPCI_TRY_ASSIGN(auto tx_notifier, transport.setup_queue(net::kTransmitQueue, tx_size, tx_addresses, vector(tx_vector)));
+  UPCI_TRY_ASSIGN(auto tx_notifier,
+                  transport.setup_queue(net::kTransmitQueue, tx_size, tx_addresses, vector(tx_vector)));
   nic->set_notifiers(std::move(rx_notifier), std::move(tx_notifier));
   return nic;
 }

@@ -70,10 +70,12 @@ void LegacyTransport::set_driver_features(std::uint64_t features) {
 // fields multiple times until two reads generate a consistent result".
 [[gnu::noinline]] Result<void> LegacyTransport::read_config(std::uint32_t offset, std::span<std::byte> into,
                                                             Deadline deadline) {
-  const std::uint64_t start = std::uint64_t{offset} + (msix_enabled() ? spec::kLegacyConfigOffsetMsix : spec::kLegacyConfigOffset);
+  const std::uint64_t start =
+      std::uint64_t{offset} + (msix_enabled() ? spec::kLegacyConfigOffsetMsix : spec::kLegacyConfigOffset);
   if (start > header_.size() || into.size() > header_.size() - start) {
-    return fail(Errc::kDevice, fmt::format("the device's registers have {} bytes; its configuration is needed up to byte {}",
-                                           header_.size(), start + into.size()));
+    return fail(Errc::kDevice,
+                fmt::format("the device's registers have {} bytes; its configuration is needed up to byte {}",
+                            header_.size(), start + into.size()));
   }
   if (into.size() == 1) {
     read_field(header_, start, into);
@@ -131,7 +133,8 @@ Result<std::unique_ptr<virtio::Notifier>> LegacyTransport::setup_queue(std::uint
                        "it takes a page number of 32 bits");
   }
   if (header_.read<Legacy::QueueAddress>("queue_address") != 0) {
-    return queue_error(Errc::kDevice, "queue_address", fmt::format("queue {} is in use already, right after a reset", queue),
+    return queue_error(Errc::kDevice, "queue_address",
+                       fmt::format("queue {} is in use already, right after a reset", queue),
                        "the device's reset does not reset its queues");
   }
   if (msix_enabled()) {

@@ -48,7 +48,8 @@ std::uint64_t ModernTransport::device_features() {
 void ModernTransport::set_driver_features(std::uint64_t features) {
   for (std::uint32_t half = 0; half < 2; ++half) {
     structures_.common.write<Common::DriverFeatureSelect>(half, "driver_feature_select");
-    structures_.common.write<Common::DriverFeature>(static_cast<std::uint32_t>(features >> (32 * half)), "driver_feature");
+    structures_.common.write<Common::DriverFeature>(static_cast<std::uint32_t>(features >> (32 * half)),
+                                                    "driver_feature");
   }
 }
 
@@ -102,9 +103,10 @@ Result<std::uint64_t> ModernTransport::notify_offset(std::uint16_t queue) {
   const std::uint64_t offset = index * structures_.notify_multiplier;
   const std::uint64_t length = structures_.notify.size();
   if (length < 2 || offset > length - 2 || offset % 2 != 0) {
-    return queue_error(Errc::kDevice, "queue_notify_off",
-                       fmt::format("queue {} has its notification address at {} of a structure of {} bytes", queue, offset, length),
-                       "the device's notification capability is broken");
+    return queue_error(
+        Errc::kDevice, "queue_notify_off",
+        fmt::format("queue {} has its notification address at {} of a structure of {} bytes", queue, offset, length),
+        "the device's notification capability is broken");
   }
   return offset;
 }
@@ -117,10 +119,12 @@ Result<std::unique_ptr<virtio::Notifier>> ModernTransport::setup_queue(std::uint
   UPCI_TRY(virtio::check_queue_size(queue, max));
   UPCI_TRY(virtio::check_queue_size(queue, size));
   if (size > max) {
-    return queue_error(Errc::kDevice, "queue_size", fmt::format("queue {} can have {} entries, not {}", queue, max, size));
+    return queue_error(Errc::kDevice, "queue_size",
+                       fmt::format("queue {} can have {} entries, not {}", queue, max, size));
   }
   if (common.read<Common::QueueEnable>("queue_enable") != 0) {
-    return queue_error(Errc::kDevice, "queue_enable", fmt::format("queue {} is enabled already, right after a reset", queue),
+    return queue_error(Errc::kDevice, "queue_enable",
+                       fmt::format("queue {} is enabled already, right after a reset", queue),
                        "the device's reset does not reset its queues");
   }
   common.write<Common::QueueSize>(size, "queue_size");
@@ -134,7 +138,8 @@ Result<std::unique_ptr<virtio::Notifier>> ModernTransport::setup_queue(std::uint
   common.write<Common::QueueDeviceLow>(low(addresses.device), "queue_device");
   common.write<Common::QueueDeviceHigh>(high(addresses.device), "queue_device");
   common.write<Common::QueueMsixVector>(vector, "queue_msix_vector");
-  if (common.read<Common::QueueMsixVector>("queue_msix_vector") != vector) return vector_rejected("queue_msix_vector", vector);
+  if (common.read<Common::QueueMsixVector>("queue_msix_vector") != vector)
+    return vector_rejected("queue_msix_vector", vector);
   UPCI_TRY_ASSIGN(const std::uint64_t offset, notify_offset(queue));
   UPCI_TRY_ASSIGN(pci::Bar doorbell, structures_.notify.window(offset, sizeof(std::uint16_t)));
   // "The driver MUST configure the other virtqueue fields before enabling the virtqueue with queue_enable."

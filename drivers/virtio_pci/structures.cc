@@ -59,20 +59,23 @@ Raw read_raw(const pci::ConfigSpace& config, std::uint16_t at) {
 
 Result<pci::Bar> window_of(pci::Device& device, const Raw& raw, const Want& want) {
   if (raw.bytes < want.capability_bytes || raw.at + want.capability_bytes > kCapabilitySpace) {
-    return broken(fmt::format("the virtio {} capability at 0x{:02x} is cut off after {} bytes", want.name, raw.at, raw.bytes));
+    return broken(
+        fmt::format("the virtio {} capability at 0x{:02x} is cut off after {} bytes", want.name, raw.at, raw.bytes));
   }
   if (raw.length < want.structure_bytes) {
-    return broken(fmt::format("the virtio {} structure has {} bytes, at least {} are needed", want.name, raw.length, want.structure_bytes));
+    return broken(fmt::format("the virtio {} structure has {} bytes, at least {} are needed", want.name, raw.length,
+                              want.structure_bytes));
   }
   if (raw.offset % want.align != 0) {
-    return broken(fmt::format("the virtio {} structure lies at 0x{:x}, no multiple of {}", want.name, raw.offset, want.align));
+    return broken(
+        fmt::format("the virtio {} structure lies at 0x{:x}, no multiple of {}", want.name, raw.offset, want.align));
   }
   auto bar = device.bar(raw.bar);
   auto window = bar ? bar->window(raw.offset, raw.length) : std::move(bar);
   if (!window) {
     Error error = std::move(window).error();
-    error.what = fmt::format("the virtio {} structure (BAR {}, offset 0x{:x}, {} bytes) cannot be reached: {}", want.name,
-                             raw.bar, raw.offset, raw.length, error.what);
+    error.what = fmt::format("the virtio {} structure (BAR {}, offset 0x{:x}, {} bytes) cannot be reached: {}",
+                             want.name, raw.bar, raw.offset, raw.length, error.what);
     error.step = "probe";
     error.reg = "capabilities";
     return std::unexpected(std::move(error));

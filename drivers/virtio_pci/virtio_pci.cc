@@ -44,7 +44,8 @@ Result<std::shared_ptr<virtio::Transport>> make_transport(pci::Device& device) {
   const bool modern_only = identity.device >= spec::kFirstModern;
   auto shared = std::static_pointer_cast<pci::Device>(device.shared_from_this());
   if (modern_only && wanted == Interface::kLegacy) {
-    return fail(Errc::kUnavailable, fmt::format("device id {:04x} is modern only: it has no legacy interface", identity.device),
+    return fail(Errc::kUnavailable,
+                fmt::format("device id {:04x} is modern only: it has no legacy interface", identity.device),
                 "leave driver=legacy out");
   }
   if (wanted != Interface::kLegacy) {
@@ -92,22 +93,32 @@ class VirtioPciDriver final : public pci::Driver {
   explicit VirtioPciDriver(std::vector<std::unique_ptr<virtio::Driver>> drivers)
       : pci::Driver("virtio_pci", kIds), drivers_(std::move(drivers)) {}
 
+  /// A device of a type that none of the drivers knows is left to others, or reported as having no driver.
+  bool match(const device::Device& device) const override {
+    if (!pci::Driver::match(device)) return false;
+    return find_driver(static_cast<const pci::Device&>(device).identity()) != nullptr;
+  }
+
  protected:
   Result<std::unique_ptr<pci::Bound>> probe_function(pci::Device& device, Deadline deadline) override {
     device.state()->recorder().enter_step("probe");
-    const std::uint32_t type = device_type(device.identity());
-    const auto driver = std::find_if(drivers_.begin(), drivers_.end(),
-                                     [type](const auto& candidate) { return candidate->device_id() == type; });
-    if (driver == drivers_.end()) {
-      return fail(Errc::kNoDriver, fmt::format("no driver for virtio device type {}", type),
-                  "section \"Device Types\" of the specification tells what it is");
+    virtio::Driver* const driver = find_driver(device.identity());
+    if (driver == nullptr) {
+      return fail(Errc::kNoDriver, fmt::format("no driver for virtio device type {}", device_type(device.identity())));
     }
     UPCI_TRY_ASSIGN(auto transport, make_transport(device));
-    UPCI_TRY_ASSIGN(auto child, virtio::initialize(transport, **driver, deadline));
+    UPCI_TRY_ASSIGN(auto child, virtio::initialize(transport, *driver, deadline));
     return std::make_unique<VirtioPciBound>(std::move(transport), std::move(child));
   }
 
  private:
+  virtio::Driver* find_driver(const pci::Identity& identity) const noexcept {
+    const std::uint32_t type = device_type(identity);
+    const auto found = std::find_if(drivers_.begin(), drivers_.end(),
+                                    [type](const auto& driver) { return driver->device_id() == type; });
+    return found == drivers_.end() ? nullptr : found->get();
+  }
+
   const std::vector<std::unique_ptr<virtio::Driver>> drivers_;
 };
 

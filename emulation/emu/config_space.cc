@@ -229,7 +229,8 @@ std::optional<ConfigSpace::Window> ConfigSpace::window(std::uint16_t offset, uns
   const Window window{.bar = bytes_[pci_access_ + vpci::cap::kBar],
                       .offset = get(static_cast<std::uint16_t>(pci_access_ + vpci::cap::kOffset), 4),
                       .width = get(static_cast<std::uint16_t>(pci_access_ + vpci::cap::kStructLength), 4)};
-  // "The driver MUST NOT write to cap.length other values than 1, 2 or 4", and the offset is a multiple of it.
+  // The driver has to give a length of 1, 2 or 4 and an offset that is a multiple of it. Section "PCI configuration
+  // access capability".
   const bool valid = window.width == width && window.offset % width == 0 && window.bar < bars_.size() &&
                      window.offset < bar_size(window.bar) && width <= bar_size(window.bar) - window.offset;
   return valid ? std::optional(window) : std::nullopt;

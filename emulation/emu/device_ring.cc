@@ -126,8 +126,8 @@ bool DeviceRing::publish(const DmaAccess& dma, std::uint16_t extra) noexcept {
   std::byte* const used = dma.at(layout_.used, ring::used_bytes(layout_.size), ring::kUsedAlign);
   if (used == nullptr) return false;
   published_ = static_cast<std::uint16_t>(used_ + extra);
-  // Release pairs with the driver's acquire of the index: it sees the elements and the buffers' contents. Section "Device
-  // Requirements: The Virtqueue Used Ring": "The device MUST set len prior to updating the used idx."
+  // Release pairs with the driver's acquire of the index: it sees the elements and the buffers' contents. Section
+  // "Device Requirements: The Virtqueue Used Ring": "The device MUST set len prior to updating the used idx."
   shared16(used + ring::kIndexOffset).store(published_, std::memory_order_release);
   return true;
 }
@@ -157,8 +157,8 @@ bool DeviceRing::set_notifications(const DmaAccess& dma, bool wanted) noexcept {
     // Without a wish avail_event simply stays behind: the driver's index is past it already.
     shared16(used + ring::avail_event_offset(layout_.size)).store(last_avail_, std::memory_order_relaxed);
   }
-  // Pairs with the driver's fence between publishing its index and reading this: either it notifies, or the next look at
-  // the available index sees the new entries.
+  // Pairs with the driver's fence between publishing its index and reading this: either it notifies, or the next look
+  // at the available index sees the new entries.
   platform::fence(std::memory_order_seq_cst);
   return true;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The device's side of a split virtqueue. The driver wrote the memory, so nothing in it is trusted: each address, index and
-// length is checked, and no chain is longer than its table.
+// The device's side of a split virtqueue. The driver wrote the memory, so nothing in it is trusted: each address, index
+// and length is checked, and no chain is longer than its table.
 #pragma once
 
 #include <cstdint>
@@ -46,8 +46,8 @@ class DeviceRing {
   /// Gives the newest `count` chains back, to be popped again.
   void unpop(std::uint16_t count) noexcept { last_avail_ = static_cast<std::uint16_t>(last_avail_ - count); }
 
-  /// Writes a used element behind those that are not published yet; publish() makes them visible, and moves the index by
-  /// `extra` more than it should (a fault). False when the ring's memory is gone.
+  /// Writes a used element behind those that are not published yet; publish() makes them visible, and moves the index
+  /// by `extra` more than it should (a fault). False when the ring's memory is gone.
   bool push(const DmaAccess& dma, std::uint32_t id, std::uint32_t len) noexcept;
   bool publish(const DmaAccess& dma, std::uint16_t extra = 0) noexcept;
   /// Whether the driver wants an interrupt for what was published since the last call.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The memory that an emulated device can reach, by addresses that differ from the process's own, so that a driver that
-// gives the device a pointer instead of an IOVA is caught. Translated and physical addresses lie in different ranges for
-// the same reason.
+// gives the device a pointer instead of an IOVA is caught. Translated and physical addresses lie in different ranges
+// for the same reason.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// In-process emulated devices: emu:virtio-net. They do what the specification asks of a device, note what the driver does
-// against it, and can be told to misbehave.
+// In-process emulated devices: emu:virtio-net. They do what the specification asks of a device, note what the driver
+// does against it, and can be told to misbehave.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,9 @@
 
 namespace upci::inline UPCI_VARIANT::emulation::emu {
 
-/// Makes the device. A device has one thread of its own until the backend is destroyed. Errors: kInvalid for a model, word,
-/// value, fault or cable that does not exist or does not fit; kUnavailable where nobody listens on a unix: wire; kSystem.
+/// Makes the device. A device has one thread of its own until the backend is destroyed. Errors: kInvalid for a model,
+/// word, value, fault or cable that does not exist or does not fit; kUnavailable where nobody listens on a unix: wire;
+/// kSystem.
 Result<std::shared_ptr<pci::Backend>> open(const DeviceSpec& spec, Cables& cables);
 
 /// Checks all that the text alone decides, without making anything. Errors: kInvalid.

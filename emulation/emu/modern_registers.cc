@@ -9,8 +9,9 @@ namespace {
 
 using Common = virtio::spec::pci::Common;
 
-/// True when the access is to register R with R's own width. Section "Driver Requirements: PCI Device Layout": "For device
-/// configuration access, the driver MUST use ... 16-bit wide and aligned accesses for 16-bit wide fields", and so on.
+/// True when the access is to register R with R's own width. Section "Driver Requirements: PCI Device Layout": "For
+/// device configuration access, the driver MUST use ... 16-bit wide and aligned accesses for 16-bit wide fields", and
+/// so on.
 template <class R>
 bool is(std::uint64_t offset, unsigned width) noexcept {
   return offset == R::offset && width == sizeof(typename R::Value);
@@ -54,7 +55,8 @@ std::uint64_t ModernRegisters::read_common(std::uint64_t offset, unsigned width)
   if (is<Common::DeviceStatus>(offset, width)) return core_.read_status();
   if (is<Common::ConfigGeneration>(offset, width)) return core_.generation();
   if (is<Common::QueueSelect>(offset, width)) return queue_select_;
-  // "The device MUST present a 0 in queue_size if the virtqueue corresponding to the current queue_select is unavailable."
+  // "The device MUST present a 0 in queue_size if the virtqueue corresponding to the current queue_select is
+  // unavailable."
   if (is<Common::QueueSize>(offset, width)) return queue != nullptr ? queue->size : 0;
   if (is<Common::QueueMsixVector>(offset, width)) {
     return queue != nullptr ? queue->vector : virtio::spec::pci::kNoVector;

@@ -137,8 +137,8 @@ Result<void> Nic::set_bus_master(bool on) {
   return {};
 }
 
-/// The device works on its queues under mutex_, and looks at this first: once bus mastering is off and the lock was given
-/// back, no access to memory is under way and none will begin.
+/// The device works on its queues under mutex_, and looks at this first: once bus mastering is off and the lock was
+/// given back, no access to memory is under way and none will begin.
 void Nic::command_changed() {
   const bool on = config_.bus_master();
   if (on) reset_while_silent_ = false;

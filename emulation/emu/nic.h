@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// An emulated virtio network card as a PCI function: config space, BARs and interrupts on one side, the card and its wire
-// on the other, and between them a thread, since a real device does its work while the driver does something else.
+// An emulated virtio network card as a PCI function: config space, BARs and interrupts on one side, the card and its
+// wire on the other, and between them a thread, since a real device does its work while the driver does something else.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@
 
 namespace upci::inline UPCI_VARIANT::emulation::emu {
 
-/// Thread-safe, as each backend. Locks, in the order in which they are taken: mutex_, the DMA table's, the interrupts' or
-/// the violations'.
+/// Thread-safe, as each backend. Locks, in the order in which they are taken: mutex_, the DMA table's, the interrupts'
+/// or the violations'.
 class Nic final : public pci::Backend, private device::DeviceControl {
  public:
   static Result<std::shared_ptr<Nic>> create(Options options, UniqueFd wire);

@@ -10,7 +10,8 @@
 
 namespace upci::inline UPCI_VARIANT::emulation::emu {
 
-/// Thread-safe. Each violation is logged as a warning and kept, up to a bound, so that a driver gone wild fills no memory.
+/// Thread-safe. Each violation is logged as a warning and kept, up to a bound, so that a driver gone wild fills no
+/// memory.
 class Violations {
  public:
   explicit Violations(std::string device) : device_(std::move(device)) {}

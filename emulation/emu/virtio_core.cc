@@ -52,8 +52,8 @@ void VirtioCore::write_status(Via via, std::uint8_t value) {
     return;
   }
   if (resetting_) {
-    // Section "Common configuration structure layout": "The driver MUST wait for a read of device_status to return 0 before
-    // reinitializing the device."
+    // Section "Common configuration structure layout": "The driver MUST wait for a read of device_status to return 0
+    // before reinitializing the device."
     violation(fmt::format("device_status is set to {:#04x} before the reset has ended", value));
     return;
   }

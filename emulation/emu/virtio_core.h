@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The device's half of the virtio handshake, whatever registers the driver uses: status, features, queues, configuration.
-// It does what the specification asks of a device, and notes what the driver does against it.
+// The device's half of the virtio handshake, whatever registers the driver uses: status, features, queues,
+// configuration. It does what the specification asks of a device, and notes what the driver does against it.
 #pragma once
 
 #include <array>
@@ -84,8 +84,8 @@ class VirtioCore {
   /// Whether the device may work on its queues: DRIVER_OK, nothing wrong, bus mastering on.
   bool live() const noexcept;
   device::DmaKind dma_kind() const noexcept;
-  /// Returns a chain to the driver, who sees it and those before it once `publish` is true. False when the ring's memory is
-  /// gone; the device is broken then.
+  /// Returns a chain to the driver, who sees it and those before it once `publish` is true. False when the ring's
+  /// memory is gone; the device is broken then.
   bool complete(const DmaAccess& dma, std::uint16_t queue, std::uint16_t head, std::uint32_t len, bool publish = true);
   /// The driver broke the rules in memory: the device stops and, where it can, asks to be reset.
   void break_down(const std::string& why);

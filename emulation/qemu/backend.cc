@@ -112,7 +112,7 @@ Result<void> Backend::set_bus_master(bool on) {
   command = on ? command | PCI_COMMAND_MASTER : command & ~std::uint32_t{PCI_COMMAND_MASTER};
   bus_master_ = bus_master_ || on;
   fabric_.config_write(Slot::kDevice, PCI_COMMAND, 2, command);
-  // The write is posted; and what counts is what the device made of it.
+  // What counts is what the device made of it.
   const std::uint32_t now = fabric_.config_read(Slot::kDevice, PCI_COMMAND, 2);
   end_if_silent();
   if (!machine_->qtest().alive()) {
@@ -140,15 +140,16 @@ Result<void> Backend::await_idle(Deadline deadline) {
     if (!machine_->qtest().alive()) return gone(name_);
     if (answers && !transactions_pending()) return {};
     if (deadline.expired()) {
-      return fail(Errc::kTimeout, fmt::format("{}: the device {} by the deadline", name_,
-                                              answers ? "still had transactions pending" : "did not come back from its reset"));
+      return fail(Errc::kTimeout,
+                  fmt::format("{}: the device {} by the deadline", name_,
+                              answers ? "still had transactions pending" : "did not come back from its reset"));
     }
     platform::this_thread::sleep_until(std::min(platform::Clock::now() + kPause, deadline.when()));
   }
 }
 
-/// PCI Express Base Specification, "Function Level Reset": pending transactions are waited for first, and what was set up in
-/// config space is gone afterwards.
+/// PCI Express Base Specification, "Function Level Reset": pending transactions are waited for first, and what was set
+/// up in config space is gone afterwards.
 Result<void> Backend::reset(Deadline deadline) {
   const std::scoped_lock lock(access_);
   UPCI_TRY(await_idle(deadline));
@@ -183,9 +184,7 @@ bool Backend::proven_quiet() {
     const std::uint32_t command = fabric_.config_read(Slot::kDevice, PCI_COMMAND, 2);
     const bool pending = transactions_pending();
     end_if_silent();
-    if (machine_->qtest().alive()) {
-      return (command & PCI_COMMAND_MASTER) == 0 && untouched_since_reset_ && !pending;
-    }
+    if (machine_->qtest().alive()) { return (command & PCI_COMMAND_MASTER) == 0 && untouched_since_reset_ && !pending; }
   }
   machine_->kill();
   return machine_->ended(kEndLimit);

@@ -56,13 +56,13 @@ class Backend final : public pci::Backend, private device::DeviceControl {
   const std::unique_ptr<Reflector> reflector_;  // outlives the machine that it is plugged into
   const std::unique_ptr<Machine> machine_;      // kill() and ended() are thread-safe
   platform::Mutex access_;
-  Fabric fabric_;                              // access_, as is the machine's qtest; bar() is const after create()
-  std::unique_ptr<Interrupts> interrupts_;     // const after create()
-  std::uint16_t express_ = 0;                  // const after create(): the PCI Express capability, or 0
-  bool function_reset_ = false;                // const after create(): the device has FLR
-  bool bus_master_ = true;                     // access_; false only when it is certainly off
-  /// access_; the device has been reset and has not been told anything while it was a bus master since: it has no address
-  /// that it could write to.
+  Fabric fabric_;                           // access_, as is the machine's qtest; bar() is const after create()
+  std::unique_ptr<Interrupts> interrupts_;  // const after create()
+  std::uint16_t express_ = 0;               // const after create(): the PCI Express capability, or 0
+  bool function_reset_ = false;             // const after create(): the device has FLR
+  bool bus_master_ = true;                  // access_; false only when it is certainly off
+  /// access_; the device has been reset and has not been told anything while it was a bus master since: it has no
+  /// address that it could write to.
   bool untouched_since_reset_ = false;
 };
 

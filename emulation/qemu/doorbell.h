@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a message-signalled interrupt becomes a signal of an eventfd of the caller's, with nobody in between.
 //
-// The machine has an ivshmem-doorbell device. It is made for guests that ring each other: a server tells it over a socket
-// of the other guests ("peers"), with one eventfd for each of a peer's vectors, and a 32-bit write of `peer << 16 | vector`
-// to its doorbell register makes QEMU signal that eventfd. Here this process is the server, a peer is one routing of
-// interrupts, and the write is the device's own MSI or MSI-X message. QEMU: docs/specs/ivshmem-spec.txt.
+// The machine has an ivshmem-doorbell device. It is made for guests that ring each other: a server tells it over a
+// socket of the other guests ("peers"), with one eventfd for each of a peer's vectors, and a 32-bit write to its
+// doorbell register, the peer in the upper half and the vector in the lower one, makes QEMU signal that eventfd. Here
+// this process is the server, a peer is one routing of interrupts, and the write is the device's own MSI or MSI-X
+// message. QEMU: docs/specs/ivshmem-spec.txt.
 #pragma once
 
 #include <cstdint>

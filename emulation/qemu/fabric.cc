@@ -17,12 +17,12 @@ constexpr std::uint16_t kConfigDataPort = 0xcfc;
 constexpr std::uint32_t kConfigEnable = 0x80000000;
 
 // The guest's memory map above its RAM.
-constexpr std::uint64_t kEcam = 0xb0000000;        // 256 buses of 1 MiB
+constexpr std::uint64_t kEcam = 0xb0000000;  // 256 buses of 1 MiB
 constexpr std::uint64_t kDoorbellBar = 0xc0000000;
-constexpr std::uint64_t kWindow = 0xc0100000;      // the bridge's memory window; in whole MiB
-constexpr std::uint64_t kWindowEnd = 0xfe000000;   // the interrupt controllers come soon after
+constexpr std::uint64_t kWindow = 0xc0100000;     // the bridge's memory window; in whole MiB
+constexpr std::uint64_t kWindowEnd = 0xfe000000;  // the interrupt controllers come soon after
 constexpr std::uint64_t kMiB = 0x100000;
-constexpr std::uint64_t kIoWindow = 0x6000;        // the bridge's port window; in whole 4 KiB
+constexpr std::uint64_t kIoWindow = 0x6000;  // the bridge's port window; in whole 4 KiB
 constexpr std::uint64_t kIoWindowEnd = 0x10000;
 constexpr std::uint64_t kIoStep = 0x1000;
 
@@ -137,8 +137,8 @@ Result<void> Fabric::place_bars() {
     const std::uint64_t start = align_up(next, place.size);
     if ((place.size & (place.size - 1)) != 0 || start < next || start > end || place.size > end - start) {
       return fail(Errc::kUnavailable,
-                  fmt::format("BAR {} of {:#x} bytes does not fit into the machine's {} space below 4 GiB", i, place.size,
-                              place.io ? "port" : "memory"),
+                  fmt::format("BAR {} of {:#x} bytes does not fit into the machine's {} space below 4 GiB", i,
+                              place.size, place.io ? "port" : "memory"),
                   "give the device a smaller memory");
     }
     place.address = start;
@@ -157,7 +157,8 @@ void Fabric::restore_bars() {
 }
 
 void Fabric::open_windows() {
-  // A window whose base lies above its limit is closed. PCI-to-PCI Bridge Architecture Specification 1.2, section 3.2.5.
+  // A window whose base lies above its limit is closed. PCI-to-PCI Bridge Architecture Specification 1.2, section
+  // 3.2.5.
   constexpr std::uint32_t kClosed = 0x0000fff0;
   const std::uint64_t memory_last = align_up(memory_end_, kMiB) - kMiB;
   const bool memory = memory_end_ > kWindow;

@@ -29,8 +29,8 @@ class Fabric {
 
   explicit Fabric(Qtest& qtest) noexcept : qtest_(qtest) {}
 
-  /// Does what firmware does: ECAM, bridge, BARs, COMMAND (memory, port and bus master on). Once.
-  /// Errors: kUnavailable (QEMU does not answer; the BARs do not fit), kInvalid (a bridge, which is no device to be driven).
+  /// Does what firmware does: ECAM, bridge, BARs, COMMAND (memory, port and bus master on). Once. Errors: kUnavailable
+  /// (QEMU does not answer; the BARs do not fit), kInvalid (a bridge, which is no device to be driven).
   Result<void> bring_up();
 
   std::uint32_t config_read(Slot slot, std::uint16_t offset, unsigned width) {
@@ -49,8 +49,8 @@ class Fabric {
 
   /// Writes the device's BARs again, after a reset has cleared them.
   void restore_bars();
-  /// A secondary bus reset at the root port: resets the device whatever capabilities it has. PCI-to-PCI Bridge Architecture
-  /// Specification 1.2, section 3.2.5.17.
+  /// A secondary bus reset at the root port: resets the device whatever capabilities it has. PCI-to-PCI Bridge
+  /// Architecture Specification 1.2, section 3.2.5.17.
   void reset_bus();
 
  private:

@@ -68,10 +68,11 @@ Result<std::unique_ptr<device::DmaMemory>> GuestRam::alloc(const device::DmaRequ
       return std::make_unique<Part>(shared_from_this(), start, request.len, len);
     }
   }
-  return fail(Errc::kUnavailable,
-              fmt::format("the guest's RAM of {} MiB has no {} bytes free for DMA (alignment {}, highest address {:#x})",
-                          size_ >> 20, request.len, request.align, request.mask),
-              "free DMA memory, or use fewer or smaller buffers");
+  return fail(
+      Errc::kUnavailable,
+      fmt::format("the guest's RAM of {} MiB has no {} bytes free for DMA (alignment {}, highest address {:#x})",
+                  size_ >> 20, request.len, request.align, request.mask),
+      "free DMA memory, or use fewer or smaller buffers");
 }
 
 Result<std::unique_ptr<device::DmaMemory>> GuestRam::register_memory(std::span<std::byte>, const device::DmaRequest&) {

@@ -17,8 +17,8 @@ namespace upci::inline UPCI_VARIANT::emulation::qemu {
 
 /// Hands out parts of the guest's RAM. Thread-safe. Each part keeps the mapping alive, also after QEMU has ended.
 ///
-/// DmaRequest::kind makes no difference (the machine has no IOMMU: every address is a physical one), nor does node (the RAM
-/// is one piece).
+/// DmaRequest::kind makes no difference (the machine has no IOMMU: every address is a physical one), nor does node (the
+/// RAM is one piece).
 class GuestRam final : public device::DmaSpace, public std::enable_shared_from_this<GuestRam> {
  public:
   /// Below the first MiB a PC has holes and firmware areas.

@@ -50,8 +50,7 @@ Interrupts::Interrupts(platform::Mutex& access, Qtest& qtest, Fabric& fabric, Do
 
 void Interrupts::find_msix(std::uint16_t capability) {
   const auto at = [capability](unsigned offset) { return static_cast<std::uint16_t>(capability + offset); };
-  const unsigned size =
-      (fabric_.config_read(Fabric::Slot::kDevice, at(PCI_MSIX_FLAGS), 2) & PCI_MSIX_FLAGS_QSIZE) + 1;
+  const unsigned size = (fabric_.config_read(Fabric::Slot::kDevice, at(PCI_MSIX_FLAGS), 2) & PCI_MSIX_FLAGS_QSIZE) + 1;
   const std::uint32_t table = fabric_.config_read(Fabric::Slot::kDevice, at(PCI_MSIX_TABLE), 4);
   const unsigned bar = table & PCI_MSIX_TABLE_BIR;
   const std::uint64_t offset = table & PCI_MSIX_TABLE_OFFSET;
@@ -68,7 +67,8 @@ void Interrupts::find_msix(std::uint16_t capability) {
 
 Result<void> Interrupts::enable(std::span<const int> eventfds) {
   if (eventfds.empty() || eventfds.size() > count_) {
-    return fail(Errc::kInvalid, fmt::format("{} interrupt vectors were asked for; the device has {}", eventfds.size(), count_),
+    return fail(Errc::kInvalid,
+                fmt::format("{} interrupt vectors were asked for; the device has {}", eventfds.size(), count_),
                 count_ == 0 ? "poll the device" : "");
   }
   if (std::ranges::any_of(eventfds, [](int fd) { return fd < 0; })) {
@@ -99,8 +99,8 @@ Result<void> Interrupts::route(std::span<const int> eventfds, Deadline deadline)
   } else {
     // A peer that has left cannot come back, and there is only the one: each routing takes its next vectors.
     if (next_msi_vector_ + 2U > Doorbell::kVectors) {
-      return fail(Errc::kUnavailable, fmt::format("MSI has been routed {} times: QEMU has no more vectors for it",
-                                                  Doorbell::kVectors / 2),
+      return fail(Errc::kUnavailable,
+                  fmt::format("MSI has been routed {} times: QEMU has no more vectors for it", Doorbell::kVectors / 2),
                   "open the device again");
     }
     first = next_msi_vector_;
@@ -124,12 +124,11 @@ Result<void> Interrupts::route(std::span<const int> eventfds, Deadline deadline)
 /// QEMU takes what comes through the doorbell's socket when it finds time. It takes it in order: once the last eventfd
 /// can be rung, all can.
 ///
-/// While QEMU takes an eventfd it clears its O_NONBLOCK, which is the sender's too, and sets it again a moment later. So the
-/// eventfd must not be read before it is known to be signalled.
+/// While QEMU takes an eventfd it clears its O_NONBLOCK, which is the sender's too, and sets it again a moment later.
+/// So the eventfd must not be read before it is known to be signalled.
 Result<void> Interrupts::confirm(std::uint32_t message, Deadline deadline) {
   while (qtest_.alive()) {
     qtest_.write(fabric_.doorbell_address(), 4, message);
-    if (!qtest_.flush(deadline)) break;
     pollfd signalled{.fd = probe_->fd(), .events = POLLIN, .revents = 0};
     if (::poll(&signalled, 1, 0) == 1) {
       probe_->drain();
@@ -147,8 +146,6 @@ void Interrupts::program() {
   } else {
     program_msi();
   }
-  // The writes are posted: a read behind them shows that they have been done.
-  fabric_.config_read(Fabric::Slot::kDevice, capability_, 2);
 }
 
 /// Entry by entry under mask, then on as a whole, then unmasked: PCI Express Base Specification, "MSI-X Configuration".
@@ -202,7 +199,8 @@ Result<void> Interrupts::disable() {
 }
 
 void Interrupts::forget() {
-  // Only so that QEMU closes its copies of the eventfds: the device is silent by now. A QEMU that has ended has closed them.
+  // Only so that QEMU closes its copies of the eventfds: the device is silent by now. A QEMU that has ended has closed
+  // them.
   if (peer_ && qtest_.alive()) static_cast<void>(doorbell_.remove_peer(*peer_, Deadline::after(kRoutingLimit)));
   peer_.reset();
   vectors_.clear();
@@ -216,7 +214,6 @@ void Interrupts::switch_off() {
   const std::uint32_t on = msix ? PCI_MSIX_FLAGS_ENABLE : PCI_MSI_FLAGS_ENABLE;
   const std::uint32_t flags = fabric_.config_read(Fabric::Slot::kDevice, control, 2);
   fabric_.config_write(Fabric::Slot::kDevice, control, 2, flags & ~on);
-  fabric_.config_read(Fabric::Slot::kDevice, control, 2);  // waits for the posted writes
 }
 
 Result<void> Interrupts::set_mask(unsigned vector, bool masked) {
@@ -229,18 +226,15 @@ Result<void> Interrupts::set_mask(unsigned vector, bool masked) {
   entry.masked = masked;
   if (kind_ == Kind::kMsix) {
     set_msix_mask(vector, masked);
-    fabric_.config_read(Fabric::Slot::kDevice, capability_, 2);  // waits for the posted write
     return {};
   }
   // MSI need not have mask bits. A masked vector's messages go to an eventfd of ours, and are made up for afterwards.
   fabric_.config_write(Fabric::Slot::kDevice,
                        static_cast<std::uint16_t>(capability_ + (msi_wide_ ? PCI_MSI_DATA_64 : PCI_MSI_DATA_32)), 2,
                        msi_message());
-  fabric_.config_read(Fabric::Slot::kDevice, capability_, 2);
   if (!masked && probe_->drain() != 0) {
     const std::uint64_t one = 1;
-    while (::write(entry.eventfd.get(), &one, sizeof(one)) < 0 && errno == EINTR) {
-    }
+    while (::write(entry.eventfd.get(), &one, sizeof(one)) < 0 && errno == EINTR) {}
   }
   return {};
 }

@@ -18,8 +18,8 @@ namespace upci::inline UPCI_VARIANT::emulation::qemu {
 
 /// QEMU itself signals the caller's eventfds, once for each message that the device sends.
 ///
-/// MSI-X: as many vectors as the device's table has, at most kMaxVectors. MSI: one vector. Neither: count() is 0, and the
-/// device is to be polled (INTx is not carried).
+/// MSI-X: as many vectors as the device's table has, at most kMaxVectors. MSI: one vector. Neither: count() is 0, and
+/// the device is to be polled (INTx is not carried).
 class Interrupts final : public device::IrqSource {
  public:
   static constexpr unsigned kMaxVectors = 64;
@@ -44,7 +44,7 @@ class Interrupts final : public device::IrqSource {
   struct Vector {
     std::uint32_t message = 0;  // what the device writes to the doorbell
     bool masked = false;
-    UniqueFd eventfd = {};      // kMsi: ours for as long as it is routed, to pass on what came while it was masked
+    UniqueFd eventfd = {};  // kMsi: ours for as long as it is routed, to pass on what came while it was masked
   };
 
   // All of these are called with `access_` held.
@@ -64,18 +64,18 @@ class Interrupts final : public device::IrqSource {
   Fabric& fabric_;     // access_
   Doorbell doorbell_;  // access_
 
-  Kind kind_ = Kind::kNone;        // these are const after construction
+  Kind kind_ = Kind::kNone;  // these are const after construction
   unsigned count_ = 0;
   std::uint16_t capability_ = 0;
-  unsigned table_bar_ = 0;         // kMsix
+  unsigned table_bar_ = 0;  // kMsix
   std::uint64_t table_offset_ = 0;
-  bool msi_wide_ = false;          // kMsi: 64-bit addresses, which moves the registers behind them
+  bool msi_wide_ = false;  // kMsi: 64-bit addresses, which moves the registers behind them
 
-  std::vector<Vector> vectors_;         // access_; empty when nothing is routed
-  std::optional<std::uint16_t> peer_;   // access_; kMsix: the peer of this routing
-  std::optional<EventFd> probe_;        // access_; ours: rung to see that QEMU knows a routing; kMsi: takes masked messages
-  std::uint16_t next_msi_vector_ = 0;   // access_; of peer 0
-  std::uint32_t parking_message_ = 0;   // access_; kMsi: rings probe_
+  std::vector<Vector> vectors_;        // access_; empty when nothing is routed
+  std::optional<std::uint16_t> peer_;  // access_; kMsix: the peer of this routing
+  std::optional<EventFd> probe_;  // access_; ours: rung to see that QEMU knows a routing; kMsi: takes masked messages
+  std::uint16_t next_msi_vector_ = 0;  // access_; of peer 0
+  std::uint32_t parking_message_ = 0;  // access_; kMsi: rings probe_
 };
 
 }  // namespace upci::inline UPCI_VARIANT::emulation::qemu

@@ -29,8 +29,8 @@ constexpr int kWireFd = 7;
 constexpr platform::Nanoseconds kEndLimit = std::chrono::seconds(2);
 constexpr std::size_t kLongestMessage = 400;
 
-/// The guest's firmware: 64 KiB in which the processor finds `cli; hlt; jmp back to hlt` where it starts, 16 bytes below the
-/// end. The machine has to run (a stopped one transmits no frame), but nothing has to run in it.
+/// The guest's firmware: 64 KiB in which the processor finds `cli; hlt; jmp back to hlt` where it starts, 16 bytes
+/// below the end. The machine has to run (a stopped one transmits no frame), but nothing has to run in it.
 Result<UniqueFd> make_rom() {
   constexpr std::size_t kSize = 64 * 1024;
   constexpr std::array<std::uint8_t, 4> kCode = {0xfa, 0xf4, 0xeb, 0xfd};
@@ -53,16 +53,29 @@ std::string device_argument(const Plug& plug) {
 
 std::vector<std::string> arguments(const Plug& plug, std::size_t ram) {
   std::vector<std::string> args = {
-      "-machine", "q35,accel=tcg,memory-backend=ram0,kernel-irqchip=off",
-      "-m", fmt::format("{}M", ram >> 20),
-      "-object", fmt::format("memory-backend-file,id=ram0,size={},mem-path=/proc/self/fd/{},share=on", ram, kRamFd),
-      "-bios", fmt::format("/proc/self/fd/{}", kRomFd),
-      "-display", "none", "-nodefaults", "-no-user-config",
-      "-chardev", fmt::format("socket,id=qtest-socket,fd={}", kQtestFd),
-      "-object", "qtest,id=qtest0,chardev=qtest-socket,log=none",
-      "-chardev", fmt::format("socket,id=doorbell-socket,fd={}", kDoorbellFd),
-      "-device", fmt::format("ivshmem-doorbell,bus=pcie.0,addr=2,chardev=doorbell-socket,ioeventfd=off,vectors={}", Doorbell::kVectors),
-      "-device", "pcie-root-port,id=rp0,bus=pcie.0,addr=1,chassis=1"};
+      "-machine",
+      "q35,accel=tcg,memory-backend=ram0,kernel-irqchip=off",
+      "-m",
+      fmt::format("{}M", ram >> 20),
+      "-object",
+      fmt::format("memory-backend-file,id=ram0,size={},mem-path=/proc/self/fd/{},share=on", ram, kRamFd),
+      "-bios",
+      fmt::format("/proc/self/fd/{}", kRomFd),
+      "-display",
+      "none",
+      "-nodefaults",
+      "-no-user-config",
+      "-chardev",
+      fmt::format("socket,id=qtest-socket,fd={}", kQtestFd),
+      "-object",
+      "qtest,id=qtest0,chardev=qtest-socket,log=none",
+      "-chardev",
+      fmt::format("socket,id=doorbell-socket,fd={}", kDoorbellFd),
+      "-device",
+      fmt::format("ivshmem-doorbell,bus=pcie.0,addr=2,chardev=doorbell-socket,ioeventfd=off,vectors={}",
+                  Doorbell::kVectors),
+      "-device",
+      "pcie-root-port,id=rp0,bus=pcie.0,addr=1,chassis=1"};
   if (plug.wire >= 0) {
     args.insert(args.end(), {"-netdev", fmt::format("dgram,id=wire0,local.type=fd,local.str={}", kWireFd)});
   }
@@ -105,8 +118,7 @@ Result<std::unique_ptr<Machine>> Machine::launch(const Plug& plug, const Options
 Machine::~Machine() { kill(); }  // the child's destructor waits for the end and reaps
 
 Result<void> Machine::await_start(const Plug& plug, Deadline deadline) {
-  qtest_.out(0xcf8, 4, 0);  // means nothing; but its reply says that the machine is complete
-  if (qtest_.flush(deadline)) return {};
+  if (qtest_.await_ready(deadline)) return {};
   if (!ended(deadline.expired() ? platform::Nanoseconds::zero() : kEndLimit)) {
     return fail(Errc::kTimeout,
                 fmt::format("QEMU has not started within {} ms",
@@ -118,12 +130,14 @@ Result<void> Machine::await_start(const Plug& plug, Deadline deadline) {
 
 std::unexpected<Error> Machine::explain_end(const Plug& plug) const {
   const std::string output = output_.text();
-  // QEMU names the option that it does not like: "qemu-system-x86_64: -device edu,dma_mask=x: Property 'edu.dma_mask' ...".
+  // QEMU names the option that it does not like: "qemu-system-x86_64: -device edu,dma_mask=x: Property 'edu.dma_mask'
+  // ...".
   const std::string ours = "-device " + device_argument(plug) + ": ";
   if (const std::size_t at = output.find(ours); at != std::string::npos) {
     const std::string_view rest = std::string_view(output).substr(at + ours.size());
-    return fail(Errc::kInvalid, fmt::format("QEMU refuses the device: {}", rest.substr(0, rest.find('\n'))),
-                fmt::format("'qemu-system-x86_64 -device {},help' lists the properties and their values", plug.model->name));
+    return fail(
+        Errc::kInvalid, fmt::format("QEMU refuses the device: {}", rest.substr(0, rest.find('\n'))),
+        fmt::format("'qemu-system-x86_64 -device {},help' lists the properties and their values", plug.model->name));
   }
   std::string said = output.substr(0, kLongestMessage);
   while (!said.empty() && said.back() == '\n') said.pop_back();

@@ -35,9 +35,11 @@ class Machine {
   const std::shared_ptr<GuestRam>& ram() const noexcept { return ram_; }
   Doorbell take_doorbell() noexcept { return std::move(doorbell_); }
 
-  /// Ends QEMU at once: an access that waits for it returns. Does not wait for its end. Any thread, any number of times.
+  /// Ends QEMU at once: an access that waits for it returns. Does not wait for its end. Any thread, any number of
+  /// times.
   void kill() noexcept;
-  /// Waits for QEMU's end, at most `limit`. True when it has ended: nothing of it can touch the guest's RAM then. Any thread.
+  /// Waits for QEMU's end, at most `limit`. True when it has ended: nothing of it can touch the guest's RAM then. Any
+  /// thread.
   bool ended(platform::Nanoseconds limit) const noexcept;
 
  private:

@@ -17,11 +17,10 @@ namespace upci::inline UPCI_VARIANT::emulation::qemu {
 namespace {
 
 /// Set by the harness: where the device sits, and what it is plugged into.
-constexpr std::array<std::string_view, 9> kReserved = {"id",      "bus",     "addr",  "multifunction", "netdev",
-                                                       "chardev", "drive",   "driver", "failover_pair_id"};
+constexpr std::array<std::string_view, 9> kReserved = {"id",      "bus",   "addr",   "multifunction",   "netdev",
+                                                       "chardev", "drive", "driver", "failover_pair_id"};
 
-constexpr std::string_view kNameCharacters =
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+constexpr std::string_view kNameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
 
 /// Calls `with_line` for each line of `text`.
 template <class F>
@@ -62,8 +61,7 @@ std::unexpected<Error> unknown_model(const std::string& program, const std::stri
     const std::vector<std::string> near = nearest_names(name, pci_models(help->output), 4);
     if (!near.empty()) advice = fmt::format("near it are {}; ", fmt::join(near, ", "));
   }
-  advice += fmt::format(
-      "try virtio-net-pci, e1000e or edu; '{} -device help' lists all (bus PCI)", program);
+  advice += fmt::format("try virtio-net-pci, e1000e or edu; '{} -device help' lists all (bus PCI)", program);
   return fail(Errc::kInvalid, fmt::format("QEMU has no PCI device model '{}'", name), std::move(advice));
 }
 

@@ -18,7 +18,8 @@ bool is_on(std::string_view value) { return value == "on" || value == "yes" || v
 /// The words, and what upci adds where the user has not said otherwise.
 std::vector<Word> with_defaults(std::vector<Word> words, const Model& model) {
   const auto find = [&words](std::string_view key) { return std::ranges::find(words, key, &Word::key); };
-  // A virtio device on a PCI Express port has no legacy interface unless told; with the modern one off it had none at all.
+  // A virtio device on a PCI Express port has no legacy interface unless told; with the modern one off it had none at
+  // all.
   const auto modern = find("disable-modern");
   if (modern != words.end() && is_on(modern->value) && model.has("disable-legacy") &&
       find("disable-legacy") == words.end()) {
@@ -35,7 +36,8 @@ std::vector<Word> with_defaults(std::vector<Word> words, const Model& model) {
 
 Result<std::shared_ptr<pci::Backend>> open(const DeviceSpec& spec, Cables& cables, const Options& options) {
   if (!spec.fault.empty()) {
-    return fail(Errc::kInvalid, fmt::format("fault={}: a device of QEMU has no faults that upci could switch on", spec.fault),
+    return fail(Errc::kInvalid,
+                fmt::format("fault={}: a device of QEMU has no faults that upci could switch on", spec.fault),
                 "use emu:virtio-net,fault=NAME");
   }
   Plug plug;
@@ -53,7 +55,8 @@ Result<std::shared_ptr<pci::Backend>> open(const DeviceSpec& spec, Cables& cable
       plug.wire = wire.get();
     }
   } else if (spec.wire.kind != WireSpec::Kind::kLoopback) {
-    return fail(Errc::kInvalid, fmt::format("qemu:{}: wire= is for network devices, which this model is not", spec.model),
+    return fail(Errc::kInvalid,
+                fmt::format("qemu:{}: wire= is for network devices, which this model is not", spec.model),
                 "leave wire= out");
   }
 

@@ -51,11 +51,13 @@ Result<ChildProcess> start_program(const std::string& program, const std::vector
   return child;
 }
 
-Result<ProgramRun> run_program(const std::string& program, const std::vector<std::string>& arguments, Deadline deadline) {
+Result<ProgramRun> run_program(const std::string& program, const std::vector<std::string>& arguments,
+                               Deadline deadline) {
   UPCI_TRY_ASSIGN(const OutputCapture output, OutputCapture::create());
   UPCI_TRY_ASSIGN(ChildProcess child, start_program(program, arguments, output));
   const Result<ExitStatus> status = child.wait(deadline);
-  if (!status) return fail(Errc::kTimeout, fmt::format("'{}' has not ended in time", program), "is the machine overloaded?");
+  if (!status)
+    return fail(Errc::kTimeout, fmt::format("'{}' has not ended in time", program), "is the machine overloaded?");
   return ProgramRun{.status = *status, .output = output.text()};
 }
 

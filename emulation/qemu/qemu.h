@@ -1,6 +1,5 @@
-// SPDX-License-Identifier: Apache-2.0
-// QEMU's own device models as PCI functions of this process: each device in a QEMU of its own, driven over qtest. No guest
-// system runs, and neither root nor KVM is needed.
+// SPDX-License-Identifier: Apache-2.0 QEMU's own device models as PCI functions of this process: each device in a QEMU
+// of its own, driven over qtest. No guest system runs, and neither root nor KVM is needed.
 #pragma once
 
 #include <cstddef>
@@ -23,18 +22,20 @@ struct Options {
   platform::Nanoseconds access_limit = std::chrono::seconds(5);
 };
 
-/// Starts a QEMU with the model `spec.model` and the properties `spec.words`, and sets up its PCI bus as firmware would:
-/// BARs placed, memory, port and bus master decoding on. Network models are plugged into `spec.wire`; block models without
-/// a disk get one of 64 MiB that reads as zeroes. The words are checked against what QEMU says about the model.
+/// Starts a QEMU with the model `spec.model` and the properties `spec.words`, and sets up its PCI bus as firmware
+/// would: BARs placed, memory, port and bus master decoding on. Network models are plugged into `spec.wire`; block
+/// models without a disk get one of 64 MiB that reads as zeroes. The words are checked against what QEMU says about the
+/// model.
 ///
-/// What the backend gives: BARs that trap (none is mapped); writes are posted, as on a real bus; DMA memory from the guest's
-/// RAM; MSI-X or MSI vectors as eventfds that QEMU itself signals; reset by FLR where the device has it, otherwise of its
-/// bus. abandon() ends QEMU, which proves the device quiet. When the last reference goes, QEMU has been ended and reaped.
+/// What the backend gives: BARs that trap (none is mapped); DMA memory from the guest's RAM; MSI-X or MSI vectors as
+/// eventfds that QEMU itself signals; reset by FLR where the device has it, otherwise of its bus. abandon() ends QEMU,
+/// which proves the device quiet. When the last reference goes, QEMU has been ended and reaped.
 ///
-/// `disable-modern=on` alone brings `disable-legacy=off` with it, since the device would otherwise have no interface left.
+/// `disable-modern=on` alone brings `disable-legacy=off` with it, since the device would otherwise have no interface
+/// left.
 ///
-/// Errors: kInvalid (model, words, wire or fault; or QEMU refuses a value), kUnavailable (no QEMU, it does not start, nobody
-/// listens at a unix: wire), kTimeout (it does not start in time), kSystem.
+/// Errors: kInvalid (model, words, wire or fault; or QEMU refuses a value), kUnavailable (no QEMU, it does not start,
+/// nobody listens at a unix: wire), kTimeout (it does not start in time), kSystem.
 Result<std::shared_ptr<pci::Backend>> open(const DeviceSpec& spec, Cables& cables, const Options& options = {});
 
 }  // namespace upci::inline UPCI_VARIANT::emulation::qemu

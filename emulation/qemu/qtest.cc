@@ -16,8 +16,6 @@
 namespace upci::inline UPCI_VARIANT::emulation::qemu {
 namespace {
 
-/// So many replies fit into the socket's buffer many times over: QEMU never waits for us to take them.
-constexpr std::size_t kMaxOutstanding = 64;
 /// No reply of the commands used here comes near it.
 constexpr std::size_t kMaxLine = 4096;
 
@@ -56,7 +54,7 @@ std::uint64_t Qtest::read(std::uint64_t address, unsigned width) {
 }
 
 void Qtest::write(std::uint64_t address, unsigned width, std::uint64_t value) {
-  post(Command("write{} {:#x} {:#x}\n", letter(width), address, value & ones(width)).text());
+  tell(Command("write{} {:#x} {:#x}\n", letter(width), address, value & ones(width)).text(), Deadline::after(limit_));
 }
 
 std::uint32_t Qtest::in(std::uint16_t port, unsigned width) {
@@ -64,17 +62,11 @@ std::uint32_t Qtest::in(std::uint16_t port, unsigned width) {
 }
 
 void Qtest::out(std::uint16_t port, unsigned width, std::uint32_t value) {
-  post(Command("out{} {:#x} {:#x}\n", letter(width), port, value & ones(width)).text());
+  tell(Command("out{} {:#x} {:#x}\n", letter(width), port, value & ones(width)).text(), Deadline::after(limit_));
 }
 
-bool Qtest::flush(Deadline deadline) {
-  while (alive() && outstanding_ > 0) {
-    if (!take_reply(deadline, nullptr)) {
-      sever();
-      return false;
-    }
-    --outstanding_;
-  }
+bool Qtest::await_ready(Deadline deadline) {
+  tell("outl 0xcf8 0x0\n", deadline);  // selects a config register, which does nothing
   return alive();
 }
 
@@ -88,22 +80,16 @@ std::uint64_t Qtest::ask(std::string_view command, unsigned width) {
   const Deadline deadline = Deadline::after(limit_);
   std::uint64_t value = 0;
   if (!alive()) return ones(width);
-  if (!send_all(command, deadline) || !flush(deadline) || !take_reply(deadline, &value)) {
+  if (!send_all(command, deadline) || !take_reply(deadline, &value)) {
     sever();
     return ones(width);
   }
   return value & ones(width);
 }
 
-void Qtest::post(std::string_view command) {
+void Qtest::tell(std::string_view command, Deadline deadline) {
   if (!alive()) return;
-  const Deadline deadline = Deadline::after(limit_);
-  if (outstanding_ >= kMaxOutstanding && !flush(deadline)) return;
-  if (!send_all(command, deadline)) {
-    sever();
-    return;
-  }
-  ++outstanding_;
+  if (!send_all(command, deadline) || !take_reply(deadline, nullptr)) sever();
 }
 
 bool Qtest::send_all(std::string_view bytes, Deadline deadline) {

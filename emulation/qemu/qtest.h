@@ -15,9 +15,10 @@ namespace upci::inline UPCI_VARIANT::emulation::qemu {
 
 /// Accesses to the guest's memory and port space. One caller at a time, but for sever() and alive().
 ///
-/// Writes are posted: they return when QEMU has been sent them, and happen in order, before any later read does. A read
-/// that QEMU has not answered by the limit, a reply that is none, or a closed socket ends the connection for good: all reads
-/// are all ones then, and writes go nowhere.
+/// Each access, a write too, returns when QEMU has carried it out. (Posted writes would be faster. But then a device
+/// could still be without its DRIVER_OK when the device at the other end of its cable sends, and the frame would be
+/// lost.) An access that QEMU has not answered by the limit, a reply that is none, or a closed socket ends the
+/// connection for good: all reads are all ones then, and writes go nowhere.
 class Qtest {
  public:
   /// `socket` is a stream socket to QEMU. `limit` bounds each access.
@@ -30,17 +31,18 @@ class Qtest {
   std::uint32_t in(std::uint16_t port, unsigned width);
   void out(std::uint16_t port, unsigned width, std::uint32_t value);
 
-  /// Waits until QEMU has carried out everything sent so far. False when it has not by the deadline, which ends the
-  /// connection.
-  bool flush(Deadline deadline);
+  /// Waits until QEMU answers at all. False when it has not by the deadline, which ends the connection.
+  bool await_ready(Deadline deadline);
 
-  /// Ends the connection; an access that waits for QEMU returns at once. Any thread, also while another one is in a call.
+  /// Ends the connection; an access that waits for QEMU returns at once. Any thread, also while another one is in a
+  /// call.
   void sever() noexcept;
   bool alive() const noexcept { return alive_.load(std::memory_order_acquire); }
 
  private:
+  /// All ones on failure.
   std::uint64_t ask(std::string_view command, unsigned width);
-  void post(std::string_view command);
+  void tell(std::string_view command, Deadline deadline);
   bool send_all(std::string_view bytes, Deadline deadline);
   /// Takes one reply; the number in it goes to `value`. False ends the connection.
   bool take_reply(Deadline deadline, std::uint64_t* value);
@@ -51,7 +53,6 @@ class Qtest {
   const platform::Nanoseconds limit_;
   platform::Atomic<bool> alive_{true};  // goes to false once, by anybody
   std::string received_;                // the caller's; bytes that no line has been made of
-  std::size_t outstanding_ = 0;         // the caller's; writes whose reply has not been taken
 };
 
 }  // namespace upci::inline UPCI_VARIANT::emulation::qemu

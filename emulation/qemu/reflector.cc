@@ -61,8 +61,8 @@ void Reflector::run() {
   std::deque<std::vector<std::byte>> held;
   for (;;) {
     // A socket pair is writable while its own send buffer has room, so POLLOUT is asked for only when a frame waits.
-    std::array<pollfd, 2> wanted{{{.fd = stop_.fd(), .events = POLLIN, .revents = 0},
-                                  {.fd = own_end_.get(), .events = 0, .revents = 0}}};
+    std::array<pollfd, 2> wanted{
+        {{.fd = stop_.fd(), .events = POLLIN, .revents = 0}, {.fd = own_end_.get(), .events = 0, .revents = 0}}};
     if (held.size() < kMaxHeld) wanted[1].events |= POLLIN;
     if (!held.empty()) wanted[1].events |= POLLOUT;
     if (::poll(wanted.data(), wanted.size(), -1) < 0) continue;  // EINTR

@@ -11,8 +11,9 @@
 
 namespace upci::inline UPCI_VARIANT::emulation::qemu {
 
-/// A thread and one end of a datagram socket pair. No frame is lost, and their order is kept: frames that the other side
-/// does not take yet are held in memory, and when kMaxHeld of them are, none is read, so that the other side has to wait.
+/// A thread and one end of a datagram socket pair. No frame is lost, and their order is kept: frames that the other
+/// side does not take yet are held in memory, and when kMaxHeld of them are, none is read, so that the other side has
+/// to wait.
 class Reflector {
  public:
   static constexpr std::size_t kMaxHeld = 4096;

@@ -30,9 +30,9 @@ TEST_P(Fault, GivesItsResultStepRegisterAndExitCode) {
   EXPECT_EQ(outcome.exit_code, expected.exit_code) << outcome;
   const json device = outcome.json()["devices"].at(0);
   EXPECT_EQ(device["result"], expected.result) << outcome;
-  if (!expected.step.empty()) EXPECT_EQ(device["step"], expected.step) << outcome;
-  if (!expected.reg.empty()) EXPECT_EQ(device["register"], expected.reg) << outcome;
-  if (expected.exit_code != 0) EXPECT_TRUE(device["error"].is_string()) << outcome;
+  if (!expected.step.empty()) { EXPECT_EQ(device["step"], expected.step) << outcome; }
+  if (!expected.reg.empty()) { EXPECT_EQ(device["register"], expected.reg) << outcome; }
+  if (expected.exit_code != 0) { EXPECT_TRUE(device["error"].is_string()) << outcome; }
   EXPECT_FALSE(outcome.left_processes);
 }
 
@@ -101,9 +101,10 @@ TEST(EachFault, IsTestedHere) {
   }
   for (const auto& fault : emulation::emu::faults()) {
     const std::string name(fault.name);
-    EXPECT_TRUE(tested.find("|" + name + "|") != std::string::npos ||
-                tested.find("|\"" + name + "\"|") != std::string::npos)
-        << name;
+    const bool alone = tested.find("|" + name + "|") != std::string::npos;
+    const bool with_words = tested.find("|" + name + ",") != std::string::npos;
+    const bool as_string = tested.find("|\"" + name + "\"|") != std::string::npos;
+    EXPECT_TRUE(alone || with_words || as_string) << name;
   }
 }
 

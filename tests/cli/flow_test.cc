@@ -29,6 +29,8 @@ class WireNic final : public Nic {
       free_.push_back(&packets_[i]);
     }
   }
+  using Nic::alloc;
+  using Nic::free;
   std::deque<Packet*> wire;
 
   Result<void> quiesce(Deadline /*deadline*/) override { return {}; }

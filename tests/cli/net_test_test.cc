@@ -82,7 +82,13 @@ TEST(NetTest, OneEndOfACableLosesAllAndSaysSo) {
   EXPECT_NE(outcome.err.find("cable a"), std::string::npos) << outcome;
 }
 
-TEST(NetTest, CardWithoutMsixIsServedByItsLine) { good_run({"emu:virtio-net,vectors=0", "--frames", "1000"}, 1000); }
+TEST(NetTest, CardWithoutMsixIsPolledAndIsRefusedByInterruptWithThatAdvice) {
+  good_run({"emu:virtio-net,vectors=0", "--frames", "1000", "--poll"}, 1000);
+  const Outcome refused = run_upci({"net", "test", "emu:virtio-net,vectors=0", "--frames", "1000", "--json"});
+  EXPECT_EQ(refused.exit_code, 5) << refused;
+  EXPECT_EQ(refused.json()["sent"], 0) << refused;
+  EXPECT_NE(refused.json()["advice"].get<std::string>().find("--poll"), std::string::npos) << refused;
+}
 
 TEST(NetTest, AbsentCardEndsItBeforeAnyFrame) {
   const Outcome outcome = run_upci({"net", "test", "fffe:ff:1f.7", "--frames", "1", "--json"});

@@ -95,7 +95,7 @@ TEST(Probe, StuckDeviceDelaysNobody) {
   ASSERT_EQ(devices.size(), 3U);
   EXPECT_EQ(devices[0]["result"], "stuck");
   EXPECT_GE(devices[0]["elapsed_ms"].get<double>(), 2000);
-  for (const int i : {1, 2}) {
+  for (const std::size_t i : {1U, 2U}) {
     EXPECT_EQ(devices[i]["result"], "ok") << outcome;
     EXPECT_LT(devices[i]["elapsed_ms"].get<double>(), 500) << outcome;
   }
@@ -105,7 +105,7 @@ TEST(Probe, ReportForPeopleShowsTheEvidence) {
   const Outcome outcome =
       run_upci({"probe", "emu:virtio-net", "emu:virtio-net,fault=status-stuck", "--timeout", "100ms"});
   EXPECT_EQ(outcome.exit_code, 3) << outcome;
-  for (const char* word : {"emu:virtio-net,fault=status-stuck", "stuck", "reset", "device_status", "0x0f", "100",
+  for (const char* word : {"emu:virtio-net,fault=status-stuck", "stuck", "reset", "device_status", "0xf", "100",
                            "wait_for_register", "Session::probe", "ok", "virtio_pci"}) {
     EXPECT_NE(outcome.out.find(word), std::string::npos) << "it does not say " << word << ": " << outcome;
   }

@@ -50,7 +50,7 @@ TEST(Qemu, StuckNeighbourDelaysNobody) {
   EXPECT_EQ(outcome.exit_code, 3) << outcome;
   const json devices = outcome.json()["devices"];
   EXPECT_EQ(devices[0]["result"], "stuck");
-  for (const int i : {1, 2}) {
+  for (const std::size_t i : {1U, 2U}) {
     EXPECT_EQ(devices[i]["result"], "ok") << outcome;
     EXPECT_LT(devices[i]["elapsed_ms"].get<double>(), 500) << outcome;
   }

@@ -149,7 +149,8 @@ TEST(Uri, AnyBytesAreRefusedOrTakenButNeverDoHarm) {
     if (state % 7 == 0) text.clear();
     text += kPieces[(state >> 16U) % std::size(kPieces)];
     const auto uri = parse_uri(text);
-    if (!uri) EXPECT_EQ(uri.error().code, Errc::kInvalid) << text;
+    if (uri) continue;
+    EXPECT_EQ(uri.error().code, Errc::kInvalid) << text;
   }
 }
 

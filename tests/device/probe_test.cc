@@ -15,6 +15,26 @@ bool has_note(const Report& report, const std::string& part) {
                      [&](const std::string& note) { return note.find(part) != std::string::npos; });
 }
 
+#if !defined(UPCI_SIM)
+// ThreadSanitizer holds signals back while a thread is in a system call that it does not know (futex): the stack of a
+// worker that hangs there cannot be taken, and the report must say so.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define UPCI_TEST_SIGNALS_WAIT true
+#endif
+#endif
+#if !defined(UPCI_TEST_SIGNALS_WAIT)
+#define UPCI_TEST_SIGNALS_WAIT false
+#endif
+constexpr bool kSignalsWait = UPCI_TEST_SIGNALS_WAIT;
+
+bool names(const StackTrace& trace, const std::string& part) {
+  const auto frames = symbolize(trace);
+  return std::any_of(frames.begin(), frames.end(),
+                     [&](const StackFrame& frame) { return frame.function.find(part) != std::string::npos; });
+}
+#endif
+
 TEST(Probe, OkBindsTheDriverAndReportsIt) {
   on_platform([] {
     auto context = make_context();
@@ -183,9 +203,11 @@ TEST(Probe, AProbeThatIgnoresItsDeadlineIsStuckAfterTheGrace) {
     EXPECT_LE(report.elapsed, at_most(250ms));
     EXPECT_TRUE(device->state()->abandoned());
 #if !defined(UPCI_SIM)
-    const auto frames = symbolize(report.backtrace);
-    EXPECT_TRUE(std::any_of(frames.begin(), frames.end(),
-                            [](const StackFrame& f) { return f.function.find("HiddenGate") != std::string::npos; }));
+    if (kSignalsWait) {
+      EXPECT_TRUE(has_note(report, "stack could not be taken"));
+    } else {
+      EXPECT_TRUE(names(report.backtrace, "HiddenGate"));
+    }
 #endif
   });
 }

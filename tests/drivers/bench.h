@@ -58,7 +58,8 @@ inline emulation::DeviceSpec emu_spec(const std::vector<std::string>& words = {}
 }
 
 /// The access policy and the interface that a test wants.
-inline device::BindOptions bind(bool observed, device::BindOptions::Interface interface = device::BindOptions::Interface::kAuto) {
+inline device::BindOptions bind(bool observed,
+                                device::BindOptions::Interface interface = device::BindOptions::Interface::kAuto) {
   device::BindOptions options;
   options.observed = observed;
   options.interface = interface;
@@ -66,7 +67,9 @@ inline device::BindOptions bind(bool observed, device::BindOptions::Interface in
 }
 
 /// For tests with the access policy as their parameter.
-inline std::string policy_name(const testing::TestParamInfo<bool>& observed) { return observed.param ? "Observed" : "Plain"; }
+inline std::string policy_name(const testing::TestParamInfo<bool>& observed) {
+  return observed.param ? "Observed" : "Plain";
+}
 
 /// A context that knows the virtio drivers, and the devices that a test adds.
 class Bench {
@@ -130,7 +133,8 @@ inline std::string describe(const device::Report& report) {
 // --- frames ---
 
 /// A frame that can be checked byte by byte: broadcast, then its number, then bytes that follow from it.
-inline void write_frame(virtio_net::Packet& packet, const virtio_net::Nic::Mac& from, std::uint32_t number, std::uint32_t length) {
+inline void write_frame(virtio_net::Packet& packet, const virtio_net::Nic::Mac& from, std::uint32_t number,
+                        std::uint32_t length) {
   packet.length = length;
   std::memset(packet.data, 0xff, 6);
   std::memcpy(packet.data + 6, from.data(), from.size());
@@ -150,7 +154,8 @@ class Checker {
     std::uint32_t number = 0;
     if (packet.length >= 18) std::memcpy(&number, packet.data + 14, sizeof(number));
     bool good = packet.length == length_ && number < seen_.size();
-    for (std::uint32_t i = 18; good && i < length_; ++i) good = packet.data[i] == static_cast<std::byte>(number * 31 + i);
+    for (std::uint32_t i = 18; good && i < length_; ++i)
+      good = packet.data[i] == static_cast<std::byte>(number * 31 + i);
     if (!good) {
       ++corrupt_;
       return;
@@ -191,7 +196,8 @@ struct Traffic {
 inline std::uint32_t send(virtio_net::Nic& nic, std::uint32_t next, std::uint32_t count, std::uint32_t length) {
   std::array<virtio_net::Packet*, 32> packets;
   const std::size_t got = nic.alloc(std::span(packets).first(std::min<std::size_t>(count, packets.size())));
-  for (std::size_t i = 0; i < got; ++i) write_frame(*packets[i], nic.mac(), next + static_cast<std::uint32_t>(i), length);
+  for (std::size_t i = 0; i < got; ++i)
+    write_frame(*packets[i], nic.mac(), next + static_cast<std::uint32_t>(i), length);
   const std::size_t taken = nic.tx_burst(std::span(packets).first(got));
   nic.free(std::span(packets).subspan(taken, got - taken));
   return static_cast<std::uint32_t>(taken);

@@ -39,7 +39,8 @@ TEST(Binding, ATransitionalDeviceIsDrivenAsModernUnlessLegacyIsAskedFor) {
 
 TEST(Binding, AnInterfaceThatTheDeviceLacksIsUnavailable) {
   run(1, [] {
-    for (const auto& [words, interface] : {std::pair("modern", Interface::kLegacy), std::pair("legacy", Interface::kModern)}) {
+    for (const auto& [words, interface] :
+         {std::pair("modern", Interface::kLegacy), std::pair("legacy", Interface::kModern)}) {
       Bench bench;
       const device::Report report = bench.probe_emu(emu_spec({words}), bind(false, interface));
       EXPECT_EQ(report.result, "error") << words;
@@ -93,7 +94,8 @@ TEST(Binding, AnUnknownFeatureIsInvalid) {
 TEST(Binding, MergeableBuffersAndEventIndexAreNotAccepted) {
   run(1, [] {
     Bench bench;
-    const device::Report report = bench.probe_emu(emu_spec({"modern", "mrg_rxbuf=on", "event_idx=on", "indirect_desc=on"}));
+    const device::Report report =
+        bench.probe_emu(emu_spec({"modern", "mrg_rxbuf=on", "event_idx=on", "indirect_desc=on"}));
     ASSERT_EQ(report.result, "ok");
     EXPECT_FALSE(has(report, "MRG_RXBUF"));
     EXPECT_FALSE(has(report, "EVENT_IDX"));
@@ -111,7 +113,9 @@ TEST(Binding, AnObserverOfOnesOwnSeesTheRingsAccesses) {
     void on_write_avail_flags(std::uint16_t) override { ++count; }
     std::uint16_t on_read_used_flags(std::uint16_t flags) override { return flags; }
     std::uint16_t on_read_used_index(std::uint16_t index) override { return index; }
-    virtio::spec::ring::UsedElement on_read_used_element(std::uint16_t, virtio::spec::ring::UsedElement e) override { return e; }
+    virtio::spec::ring::UsedElement on_read_used_element(std::uint16_t, virtio::spec::ring::UsedElement e) override {
+      return e;
+    }
     std::uint64_t& count;
   };
   run(1, [] {

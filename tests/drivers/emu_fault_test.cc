@@ -42,11 +42,16 @@ const std::map<std::string_view, Place>& modern_places() {
 /// The same by the legacy interface, where it is another.
 const std::map<std::string_view, Place>& legacy_places() {
   static const std::map<std::string_view, Place> places = {
-      {"status-slow", {"reset", "device_status"}},   {"status-stuck", {"reset", "device_status"}},
-      {"gone", {"config", "device_config"}},         {"needs-reset", {"driver_ok", "device_status"}},
-      {"access-stalled", {"reset", "device_status"}}, {"memory-decode-off", {"reset", "device_status"}},
-      {"vector-rejected", {"queues", "config_msix_vector"}}, {"queue-size-zero", {"queues", "queue_size"}},
-      {"queue-size-huge", {"queues", "queue_size"}}, {"queue-size-odd", {"queues", "queue_size"}},
+      {"status-slow", {"reset", "device_status"}},
+      {"status-stuck", {"reset", "device_status"}},
+      {"gone", {"config", "device_config"}},
+      {"needs-reset", {"driver_ok", "device_status"}},
+      {"access-stalled", {"reset", "device_status"}},
+      {"memory-decode-off", {"reset", "device_status"}},
+      {"vector-rejected", {"queues", "config_msix_vector"}},
+      {"queue-size-zero", {"queues", "queue_size"}},
+      {"queue-size-huge", {"queues", "queue_size"}},
+      {"queue-size-odd", {"queues", "queue_size"}},
   };
   return places;
 }

@@ -47,7 +47,8 @@ class QemuNic : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     emulation::DeviceSpec spec{.uri = "qemu:virtio-net-pci", .model = "virtio-net-pci", .words = {}};
-    for (const auto& [key, value] : GetParam().card.words) spec.words.push_back({.key = key, .value = value, .has_value = true});
+    for (const auto& [key, value] : GetParam().card.words)
+      spec.words.push_back({.key = key, .value = value, .has_value = true});
     auto opened = emulation::qemu::open(spec, bench.cables);
     ASSERT_TRUE(opened) << opened.error().message() << " / " << opened.error().advice;
     report = bench.probe(std::move(*opened), bind(GetParam().observed, GetParam().card.interface), 5s);

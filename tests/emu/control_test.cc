@@ -126,8 +126,8 @@ TEST(EmuControl, AStalledReadReturnsWhenTheDeviceIsAbandoned) {
 }
 
 #if defined(UPCI_SIM)
-// Here simulated time has passed only because the reader sleeps inside of the device; real time would prove nothing, and
-// the device would be gone before the reader comes to it.
+// Here simulated time has passed only because the reader sleeps inside of the device; real time would prove nothing,
+// and the device would be gone before the reader comes to it.
 TEST(EmuControl, AStalledReadReturnsWhenTheDeviceIsDestroyed) {
   each_run(
       [] {

@@ -9,7 +9,6 @@ namespace upci::inline UPCI_VARIANT::test {
 namespace {
 
 using Common = vpci::Common;
-constexpr std::uint16_t kRx = vspec::net::kReceiveQueue;
 constexpr std::uint16_t kTx = vspec::net::kTransmitQueue;
 
 /// Expects exactly one violation, which says `word`.

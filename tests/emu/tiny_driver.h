@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A network driver as small as can be, for tests of the emulated device: registers, two rings, no error handling. It can
-// be used step by step, so that a test can leave a step out or do it wrong.
+// A network driver as small as can be, for tests of the emulated device: registers, two rings, no error handling. It
+// can be used step by step, so that a test can leave a step out or do it wrong.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -114,8 +114,7 @@ TEST(QemuDma, TheDeviceReadsAndWritesTheMemory) {
     backend->bar_write(0, edu::kDmaCount, 8, text.size());
     backend->bar_write(0, edu::kDmaCommand, 8, edu::kDmaStart | command);
     const Deadline deadline = Deadline::after(std::chrono::seconds(5));
-    while ((backend->bar_read(0, edu::kDmaCommand, 8) & edu::kDmaStart) != 0 && !deadline.expired()) {
-    }
+    while ((backend->bar_read(0, edu::kDmaCommand, 8) & edu::kDmaStart) != 0 && !deadline.expired()) {}
   };
   transfer((*from)->iova(), edu::kDmaBuffer, 0);
   transfer(edu::kDmaBuffer, (*to)->iova(), edu::kDmaToMemory);

@@ -90,8 +90,10 @@ TEST(QemuOpen, PropertiesOfTheHarnessAreInvalid) {
 }
 
 TEST(QemuOpen, AValueCannotBringInAnotherOption) {
-  // If the commas were not escaped, these would be further properties, of which the last turns the modern interface off.
-  const Error error = refusal(spec("virtio-net-pci", {{"mac", "52:54:00:12:34:56,disable-modern=on,disable-legacy=off"}}));
+  // If the commas were not escaped, these would be further properties, of which the last turns the modern interface
+  // off.
+  const Error error =
+      refusal(spec("virtio-net-pci", {{"mac", "52:54:00:12:34:56,disable-modern=on,disable-legacy=off"}}));
   EXPECT_EQ(error.code, Errc::kInvalid) << "the whole is no MAC address";
   EXPECT_THAT(error.what, HasSubstr("disable-modern=on"));
   EXPECT_EQ(refusal(spec("virtio-net-pci", {{"mac", "52:54:00:12:34:56 -daemonize"}})).code, Errc::kInvalid);
@@ -132,12 +134,14 @@ TEST(QemuOpen, AProgramThatNeverStopsTalkingFillsNoMemory) {
   EXPECT_EQ(refusal(spec("edu"), {.program = chatter.path(), .start_limit = std::chrono::milliseconds(500)}).code,
             Errc::kTimeout);
   const Script yes("exec yes");
-  EXPECT_EQ(refusal(spec("edu"), {.program = yes.path()}).code, Errc::kInvalid) << "it ends when it cannot write, with no model";
+  EXPECT_EQ(refusal(spec("edu"), {.program = yes.path()}).code, Errc::kInvalid)
+      << "it ends when it cannot write, with no model";
 }
 
 TEST(QemuOpen, AMachineThatNeverAnswersTimesOut) {
   const Script half("case \"$*\" in *,help) exec qemu-system-x86_64 \"$@\";; esac; exec sleep 100");
-  EXPECT_EQ(refusal(spec("edu"), {.program = half.path(), .start_limit = std::chrono::seconds(1)}).code, Errc::kTimeout);
+  EXPECT_EQ(refusal(spec("edu"), {.program = half.path(), .start_limit = std::chrono::seconds(1)}).code,
+            Errc::kTimeout);
 }
 
 TEST(QemuOpen, AMachineThatEndsAtOnceIsUnavailableInItsOwnWords) {

@@ -138,8 +138,8 @@ class FakeTransport final : public virtio::Transport {
   std::uint8_t isr() override { return 0; }
 
   // How it behaves.
-  std::uint64_t offered = virtio::spec::mask_of(virtio::spec::feature::kVersion1) |
-                          virtio::spec::mask_of(virtio::spec::net_feature::kMac);
+  std::uint64_t offered =
+      virtio::spec::mask_of(virtio::spec::feature::kVersion1) | virtio::spec::mask_of(virtio::spec::net_feature::kMac);
   platform::Nanoseconds reset_takes{0};
   bool reset_never = false;
   bool features_rejected = false;

@@ -26,10 +26,13 @@ class NegotiateTest : public testing::Test {
   device::BindOptions options;
 };
 
-TEST_F(NegotiateTest, NothingIsAcceptedThatWasNotOffered) { EXPECT_EQ(run(kVersion1 | kMac).value(), kVersion1 | kMac); }
+TEST_F(NegotiateTest, NothingIsAcceptedThatWasNotOffered) {
+  EXPECT_EQ(run(kVersion1 | kMac).value(), kVersion1 | kMac);
+}
 
 TEST_F(NegotiateTest, NothingIsAcceptedThatNobodyWants) {
-  EXPECT_EQ(run(kVersion1 | kMac | mask_of(feature::kRingPacked) | mask_of(net_feature::kMq)).value(), kVersion1 | kMac);
+  EXPECT_EQ(run(kVersion1 | kMac | mask_of(feature::kRingPacked) | mask_of(net_feature::kMq)).value(),
+            kVersion1 | kMac);
 }
 
 TEST_F(NegotiateTest, AModernDeviceMustOfferVersion1) {

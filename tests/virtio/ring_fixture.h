@@ -29,7 +29,9 @@ class DeviceSide {
   std::uint16_t avail_entry(std::uint16_t index) const {
     return load<std::uint16_t>(layout_.avail + ring::kRingOffset + 2U * (index % size_));
   }
-  ring::Descriptor descriptor(std::uint16_t index) const { return load<ring::Descriptor>(sizeof(ring::Descriptor) * index); }
+  ring::Descriptor descriptor(std::uint16_t index) const {
+    return load<ring::Descriptor>(sizeof(ring::Descriptor) * index);
+  }
 
   void set_used_flags(std::uint16_t flags) { store(layout_.used + ring::kFlagsOffset, flags); }
   void set_used_index(std::uint16_t index) {
@@ -38,7 +40,8 @@ class DeviceSide {
   }
   /// Writes the next used element and moves the index.
   void use(std::uint32_t id, std::uint32_t len) {
-    store(layout_.used + ring::kRingOffset + sizeof(ring::UsedElement) * (used_ % size_), ring::UsedElement{.id = id, .len = len});
+    store(layout_.used + ring::kRingOffset + sizeof(ring::UsedElement) * (used_ % size_),
+          ring::UsedElement{.id = id, .len = len});
     set_used_index(static_cast<std::uint16_t>(used_ + 1));
   }
   /// The head of the next chain that the driver made available.
@@ -73,7 +76,8 @@ class RingTest : public testing::Test {
     // Whatever a test does to the ring: the driver's side never breaks its own rules.
     EXPECT_EQ(lint->violations(), 0U);
     EXPECT_EQ(lint->accesses() != 0, (std::is_same_v<Access, virtio::ObservedAccess>));
-    for (std::size_t i = layout.bytes; i < memory_bytes(); ++i) EXPECT_EQ(memory[i], kGuard) << "written beyond the ring at " << i;
+    for (std::size_t i = layout.bytes; i < memory_bytes(); ++i)
+      EXPECT_EQ(memory[i], kGuard) << "written beyond the ring at " << i;
   }
 
   void make(std::uint16_t size, bool legacy) {
@@ -108,7 +112,8 @@ class RingTest : public testing::Test {
   };
   std::vector<Taken> poll(std::size_t limit = 1000) {
     std::vector<Taken> taken;
-    const std::size_t count = queue->poll(limit, [&](void* cookie, std::uint32_t len) { taken.push_back({cookie, len}); });
+    const std::size_t count =
+        queue->poll(limit, [&](void* cookie, std::uint32_t len) { taken.push_back({cookie, len}); });
     EXPECT_EQ(count, taken.size());
     return taken;
   }

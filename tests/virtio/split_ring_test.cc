@@ -31,7 +31,8 @@ TYPED_TEST(SplitRingTest, ADescriptorSaysWhereHowLongAndWhichWay) {
 }
 
 TYPED_TEST(SplitRingTest, AChainIsLinkedInOrder) {
-  const virtio::Segment chain[] = {{.iova = 0x10, .len = 1}, {.iova = 0x20, .len = 2}, {.iova = 0x30, .len = 3, .device_writes = true}};
+  const virtio::Segment chain[] = {
+      {.iova = 0x10, .len = 1}, {.iova = 0x20, .len = 2}, {.iova = 0x30, .len = 3, .device_writes = true}};
   ASSERT_TRUE(this->queue->add(chain, this->cookie(0)));
   this->queue->publish();
   const ring::Descriptor first = this->device->descriptor(this->device->take());
@@ -83,7 +84,8 @@ TYPED_TEST(SplitRingTest, IndicesWrapAround) {
     ASSERT_TRUE(this->add_readable(this->cookie(round % 8)));
     this->queue->publish();
     this->device->use(this->device->take(), 0);
-    std::size_t taken = this->queue->poll(8, [&](void* cookie, std::uint32_t) { ASSERT_EQ(cookie, this->cookie(round % 8)); });
+    std::size_t taken =
+        this->queue->poll(8, [&](void* cookie, std::uint32_t) { ASSERT_EQ(cookie, this->cookie(round % 8)); });
     ASSERT_EQ(taken, 1U) << round;
   }
 }
@@ -178,7 +180,7 @@ TYPED_TEST(SplitRingTest, TheLegacyLayoutPutsTheUsedRingOnAPageOfItsOwn) {
   EXPECT_EQ(this->poll(), (std::vector<typename TestFixture::Taken>{{this->cookie(0), 9}}));
 }
 
-TYPED_TEST(SplitRingTest, TheModernLayoutKeepsTheSpecificationsAlignments) {
+TEST(SplitLayout, TheModernOneKeepsTheSpecificationsAlignments) {
   for (std::uint32_t size = 1; size <= ring::kMaxSize; size *= 2) {
     const virtio::SplitLayout made = virtio::SplitLayout::of(size, false);
     EXPECT_GE(made.avail, ring::descriptors_bytes(size));

@@ -74,13 +74,13 @@ bool eventually(F condition) {
 /// Keeps warnings that a test provokes on purpose, thousands of times, out of its output.
 class QuietLog {
  public:
-  QuietLog() : level_(log::logger().level()) { log::logger().set_level(spdlog::level::off); }
-  ~QuietLog() { log::logger().set_level(level_); }
+  QuietLog() : level_(log::level()) { log::set_level(log::Level::kOff); }
+  ~QuietLog() { log::set_level(level_); }
   QuietLog(const QuietLog&) = delete;
   QuietLog& operator=(const QuietLog&) = delete;
 
  private:
-  spdlog::level::level_enum level_;
+  log::Level level_;
 };
 
 /// An item that keeps its CPU without sleeping, until it is let go: what is queued behind it stays pending.

@@ -34,7 +34,7 @@ void add_common_options(CLI::App& command, CommonOptions& options) {
 }
 
 void apply(const CommonOptions& options) {
-  if (options.verbose > 0) log::logger().set_level(options.verbose > 1 ? spdlog::level::debug : spdlog::level::info);
+  if (options.verbose > 0) log::set_level(options.verbose > 1 ? log::Level::kDebug : log::Level::kInfo);
 }
 
 std::string device_help() {
@@ -55,13 +55,27 @@ std::string device_help() {
       list(fault_names(), 26), list(emu_words(), 2));
 }
 
-ExitCode usage_error(const CLI::App& command, const Error& error) {
+namespace {
+
+/// "upci net test".
+std::string full_name(const CLI::App& command) {
   std::string name = command.get_name();
   for (const CLI::App* parent = command.get_parent(); parent != nullptr; parent = parent->get_parent()) {
     name = parent->get_name() + " " + name;
   }
+  return name;
+}
+
+}  // namespace
+
+std::string help_of(const CLI::App& command) {
+  // Not command.help(): that explains the command which was called ("help" itself), not this one.
+  return command.get_formatter()->make_help(&command, full_name(command), CLI::AppFormatMode::Normal);
+}
+
+ExitCode usage_error(const CLI::App& command, const Error& error) {
   print_error(error);
-  print_error(fmt::format("'{} --help' shows how it is used", name));
+  print_error(fmt::format("'{} --help' shows how it is used", full_name(command)));
   return ExitCode::kUsage;
 }
 

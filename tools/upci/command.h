@@ -38,6 +38,9 @@ void apply(const CommonOptions& options);
 /// The part of a help text that says how devices are written.
 std::string device_help();
 
+/// The help text of one command.
+std::string help_of(const CLI::App& command);
+
 /// Ends a command whose line is wrong: the message and where to read more.
 ExitCode usage_error(const CLI::App& command, const Error& error);
 

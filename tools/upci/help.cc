@@ -26,7 +26,7 @@ void add_help_command(CLI::App& app, Invocation& invocation) {
         }
         about = commands.front();
       }
-      return print_text(about->help());
+      return print_text(help_of(*about));
     };
   });
 }

@@ -55,13 +55,13 @@ ExitCode run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    return print_text(named(app).help());
+    return print_text(help_of(named(app)));
   } catch (const CLI::CallForVersion& version) {
     return print_text(fmt::format("{}\n", version.what()));
   } catch (const CLI::ParseError& error) {
     return usage_error(named(app), {.code = Errc::kInvalid, .what = message_of(app, error, argc, argv)});
   }
-  if (!invocation.action) return print_text(app.help());
+  if (!invocation.action) return print_text(help_of(app));
   if (auto installed = Interruption::install(interruption); !installed) return give_up(installed.error());
   return invocation.action();
 }

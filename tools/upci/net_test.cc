@@ -28,8 +28,8 @@ constexpr std::string_view kHelp =
     "this\n"
     "thread looks at the rings.\n"
     "\n"
-    "wakeups counts how often the workers of those CPUs came out of their idle wait during the test. interrupts and\n"
-    "bottom_halves are those of all vectors, transmit included.\n"
+    "wakeups counts how often the workers of those CPUs came out of their idle wait during the test. interrupts\n"
+    "(raised by the device) and bottom_halves are those of all vectors, transmit included.\n"
     "\n"
     "Exit code: 1 where any frame was lost, corrupt or duplicated, or the driver broke a rule of the rings "
     "(--observed);\n"
@@ -84,6 +84,10 @@ Result<Request> check(const Options& options) {
   request.traffic.poll = options.poll;
   request.traffic.observed = options.probe.observed;
   UPCI_TRY_ASSIGN(request.probe, check(options.probe));
+  if (request.probe.uris.size() > 2) {
+    return fail(Errc::kInvalid, "frames pass over one device or between two; there are more",
+                "name one or two devices");
+  }
   UPCI_TRY(connect(request.probe.uris));
   return request;
 }
@@ -185,7 +189,7 @@ void add_net_command(CLI::App& app, Invocation& invocation) {
   net->require_subcommand(1);
   CLI::App* command = net->add_subcommand("test", "Pass checked frames over one card and back, or between two");
   auto options = std::make_shared<Options>();
-  command->add_option("URI", options->probe.uris, "One device, or two")->required()->type_name("")->expected(1, 2);
+  command->add_option("URI", options->probe.uris, "One device, or two")->required()->type_name("")->expected(1, -1);
   command->add_option("--frames", options->frames, "How many, each way")->required()->type_name("N");
   command->add_option("--size", options->size, fmt::format("Of a frame, {} to {}", kSmallestFrame, kLargestFrame))
       ->type_name("BYTES")

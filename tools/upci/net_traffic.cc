@@ -188,7 +188,9 @@ Result<TrafficResult> run_traffic(Engine& engine, std::span<Nic* const> nics, co
     for (Nic* nic : nics) {
       Flow& flow = flow_to(*flows, *nic);
       // The receiver keeps the flows: a frame may come as long as the card is bound.
-      UPCI_TRY(nic->set_receiver([flows, &flow](std::span<Packet* const> packets) { flow.take(packets); }));
+      auto set = nic->set_receiver([flows, &flow](std::span<Packet* const> packets) { flow.take(packets); });
+      if (!set && set.error().code == Errc::kUnavailable) set.error().advice = "say --poll";
+      UPCI_TRY(std::move(set));
     }
   }
 
