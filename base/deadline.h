@@ -33,9 +33,7 @@ class Deadline {
     return std::max(platform::Nanoseconds::zero(), when_ - platform::Clock::now());
   }
   /// From its making to its end; Nanoseconds::max() when unbounded.
-  platform::Nanoseconds length() const noexcept {
-    return is_bounded() ? when_ - start_ : platform::Nanoseconds::max();
-  }
+  platform::Nanoseconds length() const noexcept { return is_bounded() ? when_ - start_ : platform::Nanoseconds::max(); }
 
  private:
   Deadline(platform::TimePoint start, platform::TimePoint when) noexcept : start_(start), when_(when) {}

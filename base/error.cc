@@ -19,7 +19,8 @@ std::string Error::message() const {
 
 std::unexpected<Error> fail_errno(std::string what, std::string advice, int sys_errno) {
   const int error = sys_errno != 0 ? sys_errno : errno;
-  return std::unexpected(Error{.code = Errc::kSystem, .what = std::move(what), .advice = std::move(advice), .sys_errno = error});
+  return std::unexpected(
+      Error{.code = Errc::kSystem, .what = std::move(what), .advice = std::move(advice), .sys_errno = error});
 }
 
 std::unexpected<Error> fail_verdict(Verdict verdict, std::string step, std::string reg, std::string what,

@@ -25,12 +25,12 @@ enum class Errc : std::uint8_t {
 
 struct [[nodiscard]] Error {
   Errc code = Errc::kState;
-  std::string what = {};           // what was tried, on what, and what came of it: one sentence without a full stop
-  std::string advice = {};         // what the reader can do about it; may be empty
-  int sys_errno = 0;               // 0, or the errno of the call that failed
+  std::string what = {};    // what was tried, on what, and what came of it: one sentence without a full stop
+  std::string advice = {};  // what the reader can do about it; may be empty
+  int sys_errno = 0;        // 0, or the errno of the call that failed
   std::optional<Verdict> verdict = {};  // set exactly when code is kVerdict
-  std::string step = {};           // step of the probe: "reset", "features_ok", ...; may be empty
-  std::string reg = {};            // the register waited on: "device_status", ...; may be empty
+  std::string step = {};                // step of the probe: "reset", "features_ok", ...; may be empty
+  std::string reg = {};                 // the register waited on: "device_status", ...; may be empty
 
   /// One line for a person: what, the errno's text, the verdict.
   std::string message() const;
@@ -54,18 +54,18 @@ std::unexpected<Error> fail_verdict(Verdict verdict, std::string step, std::stri
 }  // namespace upci::inline UPCI_VARIANT
 
 /// Returns the error of a Result from the calling function; otherwise goes on.
-#define UPCI_TRY(expr)                                                         \
-  do {                                                                         \
-    if (auto upci_try_result = (expr); !upci_try_result) {                     \
-      return std::unexpected(std::move(upci_try_result).error());              \
-    }                                                                          \
+#define UPCI_TRY(expr)                                            \
+  do {                                                            \
+    if (auto upci_try_result = (expr); !upci_try_result) {        \
+      return std::unexpected(std::move(upci_try_result).error()); \
+    }                                                             \
   } while (false)
 
 /// Declares `decl` from the value of a Result, or returns its error from the calling function.
 #define UPCI_TRY_ASSIGN(decl, expr) UPCI_TRY_ASSIGN_(UPCI_CONCAT(upci_try_, __LINE__), decl, expr)
-#define UPCI_TRY_ASSIGN_(tmp, decl, expr)                                      \
-  auto tmp = (expr);                                                           \
-  if (!tmp) return std::unexpected(std::move(tmp).error());                    \
+#define UPCI_TRY_ASSIGN_(tmp, decl, expr)                   \
+  auto tmp = (expr);                                        \
+  if (!tmp) return std::unexpected(std::move(tmp).error()); \
   decl = std::move(*tmp)
 #define UPCI_CONCAT(a, b) UPCI_CONCAT_(a, b)
 #define UPCI_CONCAT_(a, b) a##b

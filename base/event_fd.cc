@@ -19,8 +19,7 @@ Result<EventFd> EventFd::create() {
 void EventFd::signal() const noexcept {
   const std::uint64_t one = 1;
   // A full counter (EAGAIN) is readable all the same: whoever waits is told.
-  while (::write(fd_.get(), &one, sizeof(one)) < 0 && errno == EINTR) {
-  }
+  while (::write(fd_.get(), &one, sizeof(one)) < 0 && errno == EINTR) {}
   platform::fd_signalled();
 }
 

@@ -24,8 +24,8 @@ namespace upci::inline UPCI_VARIANT {
 struct FlightRecord {
   static constexpr std::uint64_t kMagic = 0x6470'7275'6f63'6572;
   static constexpr std::uint32_t kVersion = 1;
-  static constexpr std::size_t kNames = 96;         // of registers and steps together
-  static constexpr std::size_t kNameLength = 32;    // with the terminating zero
+  static constexpr std::size_t kNames = 96;       // of registers and steps together
+  static constexpr std::size_t kNameLength = 32;  // with the terminating zero
   static constexpr std::size_t kFirstEntries = 256;
   static constexpr std::size_t kLatestEntries = 768;
   static constexpr std::uint64_t kNoEntry = ~std::uint64_t{0};
@@ -42,13 +42,13 @@ struct FlightRecord {
     platform::Atomic<std::uint64_t> count{0};    // E; also raised alone, once the entry is whole
   };
 
-  std::uint64_t magic = kMagic;      // C
-  std::uint32_t version = kVersion;  // C
-  std::uint32_t size = 0;            // C: of this struct
-  platform::Atomic<std::uint32_t> name_count{1};  // P; name 0 is the empty one
-  platform::Atomic<std::uint32_t> step{0};        // P: a name
+  std::uint64_t magic = kMagic;                      // C
+  std::uint32_t version = kVersion;                  // C
+  std::uint32_t size = 0;                            // C: of this struct
+  platform::Atomic<std::uint32_t> name_count{1};     // P; name 0 is the empty one
+  platform::Atomic<std::uint32_t> step{0};           // P: a name
   platform::Atomic<std::uint32_t> last_register{0};  // P: a name
-  platform::Atomic<std::int64_t> start_ns{0};     // P: on the steady clock, which all processes of a machine share
+  platform::Atomic<std::int64_t> start_ns{0};        // P: on the steady clock, which all processes of a machine share
   // P: the access that has begun, or 0; see flight_recorder.cc for its parts. One word, so that it is always whole.
   platform::Atomic<std::uint64_t> pending{0};
   platform::Atomic<std::uint64_t> pending_value{0};  // stored before `pending`; counts while that stays the same

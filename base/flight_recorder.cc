@@ -68,7 +68,8 @@ std::uint32_t intern(FlightRecord& record, std::string_view name) noexcept {
 }
 
 // Reads one entry if it is whole and has the number `number`.
-bool read_entry(const FlightRecord::Entry& entry, std::uint64_t number, std::uint32_t& name, TimelineEntry& out) noexcept {
+bool read_entry(const FlightRecord::Entry& entry, std::uint64_t number, std::uint32_t& name,
+                TimelineEntry& out) noexcept {
   const std::uint64_t whole = 2 * number + 2;
   if (entry.version.load(kAcquire) != whole) return false;
   name = entry.name.load(kAcquire);
@@ -117,7 +118,8 @@ Result<FlightRecorder> FlightRecorder::create() {
   if (!fd) return fail_errno("cannot create the shared memory of a flight record");
   if (::ftruncate(fd.get(), sizeof(FlightRecord)) != 0) return fail_errno("cannot size the memory of a flight record");
   // Whoever is handed the descriptor must not be able to cut it under the other's feet.
-  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) return fail_errno("cannot seal a flight record");
+  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0)
+    return fail_errno("cannot seal a flight record");
   UPCI_TRY_ASSIGN(FlightRecord * memory, map_record(fd.get()));
   auto* record = ::new (static_cast<void*>(memory)) FlightRecord;
   record->size = sizeof(FlightRecord);
@@ -126,7 +128,7 @@ Result<FlightRecorder> FlightRecorder::create() {
 }
 
 Result<FlightRecorder> FlightRecorder::open(UniqueFd fd) {
-  struct stat status {};
+  struct stat status{};
   if (::fstat(fd.get(), &status) != 0) return fail_errno("cannot look at the descriptor of a flight record");
   if (!S_ISREG(status.st_mode) || status.st_size != static_cast<off_t>(sizeof(FlightRecord))) return no_record();
   UPCI_TRY_ASSIGN(FlightRecord * memory, map_record(fd.get()));
@@ -176,9 +178,9 @@ void FlightRecorder::begin_access(std::string_view reg, bool write, std::uint64_
   const auto now = static_cast<std::uint64_t>(std::max<std::int64_t>(0, since_start_us(record)));
   record.pending.store(0, kRelaxed);
   record.pending_value.store(value, kRelease);
-  record.pending.store(kPendingSet | (write ? kPendingWrite : 0) | (std::uint64_t{name} << kPendingNameShift) |
-                           (now & kPendingTimeMask),
-                       kRelease);
+  record.pending.store(
+      kPendingSet | (write ? kPendingWrite : 0) | (std::uint64_t{name} << kPendingNameShift) | (now & kPendingTimeMask),
+      kRelease);
 }
 
 void FlightRecorder::end_access(std::uint64_t value) noexcept {
@@ -247,7 +249,8 @@ StackTrace FlightRecorder::stack() const {
     const std::uint64_t version = record.stack_version.load(kAcquire);
     StackTrace trace;
     trace.depth = static_cast<std::size_t>(std::min<std::uint64_t>(record.stack_depth.load(kAcquire), trace.pc.size()));
-    for (std::size_t i = 0; i < trace.depth; ++i) trace.pc[i] = static_cast<std::uintptr_t>(record.stack_pc[i].load(kAcquire));
+    for (std::size_t i = 0; i < trace.depth; ++i)
+      trace.pc[i] = static_cast<std::uintptr_t>(record.stack_pc[i].load(kAcquire));
     if ((version & 1U) == 0 && record.stack_version.load(kAcquire) == version) return trace;
     platform::relax();
   }

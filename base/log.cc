@@ -13,8 +13,8 @@
 namespace upci::inline UPCI_VARIANT::log {
 namespace {
 
-constexpr std::array<spdlog::level::level_enum, 5> kLevels = {spdlog::level::debug, spdlog::level::info, spdlog::level::warn,
-                                                              spdlog::level::err, spdlog::level::off};
+constexpr std::array<spdlog::level::level_enum, 5> kLevels = {
+    spdlog::level::debug, spdlog::level::info, spdlog::level::warn, spdlog::level::err, spdlog::level::off};
 constexpr std::array<std::string_view, 5> kNames = {"debug", "info", "warning", "error", "off"};
 
 spdlog::level::level_enum of_spdlog(Level level) noexcept { return kLevels[static_cast<std::size_t>(level)]; }

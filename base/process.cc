@@ -78,7 +78,8 @@ Result<ChildProcess> ChildProcess::spawn(Spec spec) {
   order.environment = whole_environment(std::move(spec.environment));
   for (const InheritedFd& each : spec.fds) {
     const int there = each.as >= 0 ? each.as : each.fd;
-    const bool taken = std::any_of(order.fds.begin(), order.fds.end(), [&](const auto& fd) { return fd.second == there; });
+    const bool taken =
+        std::any_of(order.fds.begin(), order.fds.end(), [&](const auto& fd) { return fd.second == there; });
     if (each.fd < 0 || there < 3 || taken) {
       return fail(Errc::kInvalid, "descriptor " + std::to_string(each.fd) + " cannot be number " +
                                       std::to_string(there) + " of a child process");

@@ -9,9 +9,15 @@
 
 namespace upci::inline UPCI_VARIANT {
 
-struct RO { static constexpr bool readable = true, writable = false; };
-struct WO { static constexpr bool readable = false, writable = true; };
-struct RW { static constexpr bool readable = true, writable = true; };
+struct RO {
+  static constexpr bool readable = true, writable = false;
+};
+struct WO {
+  static constexpr bool readable = false, writable = true;
+};
+struct RW {
+  static constexpr bool readable = true, writable = true;
+};
 
 template <class V, std::uint64_t Offset, class Direction>
 struct Reg {

@@ -44,8 +44,7 @@ std::vector<char*> pointers(std::vector<std::string>& strings) {
 
 [[noreturn]] void give_up(int report, int error) noexcept {
   // A pipe takes four bytes at once or not at all, and it is empty.
-  while (::write(report, &error, sizeof(error)) < 0 && errno == EINTR) {
-  }
+  while (::write(report, &error, sizeof(error)) < 0 && errno == EINTR) {}
   ::_exit(127);
 }
 
@@ -67,7 +66,7 @@ std::vector<char*> pointers(std::vector<std::string>& strings) {
     if (::dup2(plan.high[i], plan.fds[i].second) < 0) give_up(report, errno);
   }
   // Signals as a program expects them: default, and none blocked.
-  struct sigaction standard {};
+  struct sigaction standard{};
   standard.sa_handler = SIG_DFL;
   for (int signal = 1; signal <= SIGRTMAX; ++signal) ::sigaction(signal, &standard, nullptr);
   sigset_t none;
@@ -100,12 +99,9 @@ Result<Spawned> fork_and_exec(SpawnOrder& order) {
 
   int error = 0;
   ssize_t got = 0;
-  do {
-    got = ::read(told.get(), &error, sizeof(error));
-  } while (got < 0 && errno == EINTR);
+  do { got = ::read(told.get(), &error, sizeof(error)); } while (got < 0 && errno == EINTR);
   if (got == static_cast<ssize_t>(sizeof(error))) {
-    while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
-    }
+    while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {}
     std::unexpected<Error> failed = fail_errno("cannot execute '" + order.path + "'", {}, error);
     if (error == ENOENT || error == EACCES || error == ENOEXEC) failed.error().code = Errc::kUnavailable;
     return failed;
@@ -115,8 +111,7 @@ Result<Spawned> fork_and_exec(SpawnOrder& order) {
   if (!pidfd) {
     const int open_error = errno;
     ::kill(pid, SIGKILL);
-    while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
-    }
+    while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {}
     return fail_errno("cannot watch the child process '" + order.path + "'", {}, open_error);
   }
   return Spawned{.pid = pid, .pidfd = std::move(pidfd)};

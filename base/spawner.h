@@ -20,9 +20,9 @@ namespace upci::inline UPCI_VARIANT::detail {
 struct SpawnOrder {
   std::string path;
   std::vector<std::string> argv;
-  std::vector<std::string> environment;         // all of it
-  std::vector<std::pair<int, int>> fds;         // {here, there}; each number there once
-  std::vector<UniqueFd> owned;                  // descriptors that the order itself needs until it is carried out
+  std::vector<std::string> environment;  // all of it
+  std::vector<std::pair<int, int>> fds;  // {here, there}; each number there once
+  std::vector<UniqueFd> owned;           // descriptors that the order itself needs until it is carried out
 };
 
 struct Spawned {

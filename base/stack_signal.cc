@@ -78,14 +78,17 @@ void answer(int, siginfo_t* info, void* context) {
   errno = saved_errno;
 }
 
+// How often an asker makes sure that the thread is still there.
+constexpr platform::Nanoseconds kLookAgain = std::chrono::milliseconds(10);
+
 // The signal's number, or 0 when the program has taken all real-time signals for itself.
 int install_handler() noexcept {
   (void)capture_stack();  // what the unwinder does once, it does here and not in the handler
   for (int signal = SIGRTMIN + 2; signal <= SIGRTMAX; ++signal) {
-    struct sigaction old {};
+    struct sigaction old{};
     if (::sigaction(signal, nullptr, &old) != 0) continue;
     if ((old.sa_flags & SA_SIGINFO) != 0 || old.sa_handler != SIG_DFL) continue;
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_sigaction = answer;
     sigemptyset(&action.sa_mask);
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
@@ -154,20 +157,23 @@ Result<StackTrace> capture_by_signal(platform::ThreadId thread, Deadline deadlin
       slot->state.store(make_state(use, kFree), std::memory_order_release);
       return trace;
     }
+    bool ended = false;
     if (!deadline.expired()) {
+      if (platform::wait_word(slot->state, state, deadline.at_most(kLookAgain).when())) continue;
 #if defined(UPCI_TSAN)
       // ThreadSanitizer may have taken the signal just before the thread began to sleep: another one ends the sleep.
-      if (!platform::wait_word(slot->state, state, deadline.at_most(std::chrono::milliseconds(10)).when())) {
-        send(thread, signal, value);
-      }
+      const int error = send(thread, signal, value);
 #else
-      platform::wait_word(slot->state, state, deadline.when());
+      const int error = ::syscall(SYS_tgkill, ::getpid(), thread, 0) == 0 ? 0 : errno;
 #endif
-      continue;
+      // A thread that was ending when it was asked takes its signals along.
+      ended = error == ESRCH;
+      if (!ended) continue;
     }
     // Give up: before the handler has begun the slot is free at once, otherwise the handler frees it.
     const Phase next = state == make_state(use, kAsked) ? kFree : kGivenUp;
     if (slot->state.compare_exchange_strong(state, make_state(use, next), std::memory_order_acq_rel)) {
+      if (ended) return fail_errno("cannot take the stack of thread " + std::to_string(thread), {}, ESRCH);
       return no_answer(thread);
     }
   }

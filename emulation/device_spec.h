@@ -22,8 +22,8 @@ struct DeviceSpec {
   std::string model;        // "virtio-net", "virtio-net-pci"
   std::vector<Word> words;  // in order, without the words that upci keeps for itself
   WireSpec wire = {};
-  std::string fault = {};   // "" or a fault's name
-  int node = 0;             // the NUMA node that the device claims
+  std::string fault = {};  // "" or a fault's name
+  int node = 0;            // the NUMA node that the device claims
 };
 
 }  // namespace upci::inline UPCI_VARIANT::emulation

@@ -49,7 +49,7 @@ class Transport {
   /// The modern one is read under the generation counter, bounded by the deadline (stuck, step "config").
   virtual Result<void> read_config(std::uint32_t offset, std::span<std::byte> into, Deadline deadline) = 0;
 
-  virtual std::uint16_t queue_count() = 0;                      // queues that the device has; legacy: as far as probed
+  virtual std::uint16_t queue_count() = 0;  // queues that the device has; legacy: as far as probed
   virtual std::uint16_t queue_max_size(std::uint16_t queue) = 0;  // 0 when the queue does not exist
   /// Checks and sets size, addresses and vector, and enables the queue. Errors: kVerdict rejected when the device does not
   /// take the vector; kDevice for a size it cannot have; kInvalid for a legacy address out of reach.

@@ -42,7 +42,8 @@ Workqueue& Engine::system_long_wq() noexcept { return state_->system_long_wq(); 
 
 Result<void> Engine::add_event_source(EventSource& source, int fd, int cpu) {
   WorkerPool* pool = state_->pool_for(cpu, state_->system_wq());
-  if (pool == nullptr) return fail(Errc::kInvalid, "event source for CPU " + std::to_string(cpu) + ", which does not exist");
+  if (pool == nullptr)
+    return fail(Errc::kInvalid, "event source for CPU " + std::to_string(cpu) + ", which does not exist");
   return pool->add_source(source, fd);
 }
 

@@ -28,8 +28,9 @@ class EngineState : public std::enable_shared_from_this<EngineState> {
   const std::vector<std::unique_ptr<WorkerPool>>& pools() const noexcept { return pools_; }
   /// The pool by its number, or nullptr (-1, or a number that no pool has).
   WorkerPool* pool(int number) const noexcept {
-    return number >= 0 && static_cast<std::size_t>(number) < pools_.size() ? pools_[static_cast<std::size_t>(number)].get()
-                                                                           : nullptr;
+    return number >= 0 && static_cast<std::size_t>(number) < pools_.size()
+               ? pools_[static_cast<std::size_t>(number)].get()
+               : nullptr;
   }
   /// The pool of a CPU for a workqueue, or nullptr when there is no such CPU.
   WorkerPool* pool_for(int cpu, const Workqueue& wq) const noexcept;

@@ -26,12 +26,12 @@ class EventSource {
   friend class WorkerPool;
   const Function function_;
   void* const context_;
-  int fd_ = -1;                  // written by Engine::add_event_source before the source is published
-  std::uint64_t token_ = 0;      // the same
-  WorkerPool* pool_ = nullptr;   // the same
-  bool running_ = false;         // the pool's lock
-  bool again_ = false;           // the pool's lock: an event came while the function ran
-  bool removed_ = false;         // the pool's lock
+  int fd_ = -1;                 // written by Engine::add_event_source before the source is published
+  std::uint64_t token_ = 0;     // the same
+  WorkerPool* pool_ = nullptr;  // the same
+  bool running_ = false;        // the pool's lock
+  bool again_ = false;          // the pool's lock: an event came while the function ran
+  bool removed_ = false;        // the pool's lock
 };
 
 }  // namespace upci::inline UPCI_VARIANT

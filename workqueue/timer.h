@@ -14,9 +14,9 @@ struct Timer {
   DelayedWork& owner;  // const
   platform::TimePoint expires{};
   bool armed = false;
-  Timer* child = nullptr;    // first child
-  Timer* next = nullptr;     // next sibling
-  Timer* back = nullptr;     // previous sibling, or the parent for a first child
+  Timer* child = nullptr;  // first child
+  Timer* next = nullptr;   // next sibling
+  Timer* back = nullptr;   // previous sibling, or the parent for a first child
 };
 
 /// Earliest expiry first. Not thread-safe: the pool's lock.

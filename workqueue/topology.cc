@@ -67,7 +67,8 @@ std::set<int> read_cpu_list(const char* path) {
 
 Result<Topology> Topology::detect() {
   UPCI_TRY_ASSIGN(HwlocTopology hwloc, hwloc_init());
-  if (hwloc_topology_load(hwloc.get()) != 0) return fail(Errc::kUnavailable, "hwloc could not read this machine's topology");
+  if (hwloc_topology_load(hwloc.get()) != 0)
+    return fail(Errc::kUnavailable, "hwloc could not read this machine's topology");
   const std::vector<int> allowed = platform::online_cpus();
   const std::set<int> isolated = read_cpu_list("/sys/devices/system/cpu/isolated");
   const std::set<int> nohz_full = read_cpu_list("/sys/devices/system/cpu/nohz_full");

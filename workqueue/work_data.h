@@ -44,9 +44,7 @@ struct WorkAccess {
   static int& cpu(DelayedWork& work) noexcept { return work.cpu_; }
 
   /// The pool's number, or -1.
-  static int pool_of(std::uint64_t data) noexcept {
-    return static_cast<int>((data & kPoolMask) >> kPoolShift) - 1;
-  }
+  static int pool_of(std::uint64_t data) noexcept { return static_cast<int>((data & kPoolMask) >> kPoolShift) - 1; }
   /// The workqueue's number, or -1.
   static int workqueue_of(std::uint64_t data) noexcept {
     return static_cast<int>((data & kWorkqueueMask) >> kWorkqueueShift) - 1;
@@ -60,8 +58,7 @@ struct WorkAccess {
   static void replace(Work& work, std::uint64_t bits) noexcept {
     std::uint64_t old = work.data_.load(std::memory_order_relaxed);
     while (!work.data_.compare_exchange_weak(old, (old & kDisabledMask) | bits, std::memory_order_acq_rel,
-                                             std::memory_order_relaxed)) {
-    }
+                                             std::memory_order_relaxed)) {}
   }
 };
 

@@ -31,18 +31,18 @@ class Worker final : public BlockingObserver {
  private:
   friend class WorkerPool;
 
-  WorkerPool& pool_;                           // C
-  platform::Thread thread_;                    // C
-  platform::ThreadId thread_id_ = 0;           // P
-  Completion exited_;                          // its own rules; the thread's last act
-  WorkList scheduled_;                         // P: works that only this worker may run, before it looks at the worklist
-  const Work* current_work_ = nullptr;         // P to write; S to read. Only compared: the work may be gone (rule 6)
-  WorkFunction current_function_{nullptr};     // P: a copy, for the same reason
-  int current_workqueue_ = -1;                 // P
-  Worker* next_busy_ = nullptr;                // P
-  bool counts_ = false;                        // P: this worker is one of the pool's nr_running
-  bool sleeping_ = false;                      // P: the item sleeps in a framework wait
-  bool written_off_ = false;                   // P: a deadline gave it up; it never counts again, and ends when its item does
+  WorkerPool& pool_;                        // C
+  platform::Thread thread_;                 // C
+  platform::ThreadId thread_id_ = 0;        // P
+  Completion exited_;                       // its own rules; the thread's last act
+  WorkList scheduled_;                      // P: works that only this worker may run, before it looks at the worklist
+  const Work* current_work_ = nullptr;      // P to write; S to read. Only compared: the work may be gone (rule 6)
+  WorkFunction current_function_{nullptr};  // P: a copy, for the same reason
+  int current_workqueue_ = -1;              // P
+  Worker* next_busy_ = nullptr;             // P
+  bool counts_ = false;                     // P: this worker is one of the pool's nr_running
+  bool sleeping_ = false;                   // P: the item sleeps in a framework wait
+  bool written_off_ = false;  // P: a deadline gave it up; it never counts again, and ends when its item does
 };
 
 }  // namespace upci::inline UPCI_VARIANT

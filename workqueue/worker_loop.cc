@@ -13,9 +13,7 @@ namespace {
 struct CurrentWorkerSlot;
 }
 
-Worker* Worker::current() noexcept {
-  return static_cast<Worker*>(platform::thread_slot<CurrentWorkerSlot>());
-}
+Worker* Worker::current() noexcept { return static_cast<Worker*>(platform::thread_slot<CurrentWorkerSlot>()); }
 
 void Worker::about_to_block() noexcept {
   std::lock_guard guard(pool_.lock_);

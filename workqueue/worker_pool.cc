@@ -177,9 +177,7 @@ void WorkerPool::stop() noexcept {
     WorkList::erase(work);
     WorkAccess::replace(work, WorkAccess::pool_bits(number_));
   }
-  while (Timer* timer = timers_.pop_expired(platform::kNever)) {
-    WorkAccess::replace(timer->owner.work(), 0);
-  }
+  while (Timer* timer = timers_.pop_expired(platform::kNever)) { WorkAccess::replace(timer->owner.work(), 0); }
   events_.notify();
 }
 

@@ -107,24 +107,24 @@ class WorkerPool {
   void expire_timers(std::unique_lock<platform::Mutex>& under);
   void reset_alarm() noexcept;
 
-  EngineState& engine_;                          // C
-  const int number_;                             // C
-  const Topology::Cpu cpu_;                      // C
-  const Workqueue::Priority priority_;           // C
-  platform::EventQueue events_;                  // C (thread-safe itself): where idle workers wait
+  EngineState& engine_;                 // C
+  const int number_;                    // C
+  const Topology::Cpu cpu_;             // C
+  const Workqueue::Priority priority_;  // C
+  platform::EventQueue events_;         // C (thread-safe itself): where idle workers wait
   platform::Mutex lock_;
-  WorkList worklist_;                            // P
-  std::vector<std::unique_ptr<Worker>> workers_; // P: all that were ever created
-  Worker* busy_ = nullptr;                       // P: those that run an item, linked through next_busy_
-  unsigned nr_idle_ = 0;                         // P: those that wait, or were just created and will
-  unsigned nr_running_ = 0;                      // P: those that count as running: busy, awake, not written off
-  bool managing_ = false;                        // P: somebody creates a worker
-  bool stopping_ = false;                        // P
-  TimerHeap timers_;                             // P
+  WorkList worklist_;                             // P
+  std::vector<std::unique_ptr<Worker>> workers_;  // P: all that were ever created
+  Worker* busy_ = nullptr;                        // P: those that run an item, linked through next_busy_
+  unsigned nr_idle_ = 0;                          // P: those that wait, or were just created and will
+  unsigned nr_running_ = 0;                       // P: those that count as running: busy, awake, not written off
+  bool managing_ = false;                         // P: somebody creates a worker
+  bool stopping_ = false;                         // P
+  TimerHeap timers_;                              // P
   std::unordered_map<std::uint64_t, EventSource*> sources_;  // P: by token
-  std::uint64_t next_token_ = 1;                 // P
-  platform::Atomic<std::uint32_t> source_ended_{0};  // A: counts ends of top halves; remove_source sleeps on it
-  PoolStats stats_;                              // P
+  std::uint64_t next_token_ = 1;                             // P
+  platform::Atomic<std::uint32_t> source_ended_{0};          // A: counts ends of top halves; remove_source sleeps on it
+  PoolStats stats_;                                          // P
 };
 
 }  // namespace upci::inline UPCI_VARIANT

@@ -156,8 +156,7 @@ void yield() noexcept { ::sched_yield(); }
 
 void sleep_until(TimePoint when) noexcept {
   const timespec until = to_timespec(when);
-  while (::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr) == EINTR) {
-  }
+  while (::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr) == EINTR) {}
 }
 
 void set_name(const std::string& name) noexcept {

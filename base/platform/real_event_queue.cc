@@ -89,8 +89,7 @@ void EventQueue::notify() noexcept {
   const int saved_errno = errno;
   const std::uint64_t one = 1;
   // Cannot fill up: 2^64 notifications are not lived to see. Async-signal-safe.
-  while (::write(wake_.get(), &one, sizeof(one)) < 0 && errno == EINTR) {
-  }
+  while (::write(wake_.get(), &one, sizeof(one)) < 0 && errno == EINTR) {}
   errno = saved_errno;
 }
 

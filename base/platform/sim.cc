@@ -200,7 +200,8 @@ void fd_signalled() noexcept {
 
 Result<Thread> Thread::create(Options options, std::function<void()> body) {
   const std::string name = options.name;
-  if (active == nullptr) return fail(Errc::kState, "cannot create the thread '" + name + "' outside of a simulated run");
+  if (active == nullptr)
+    return fail(Errc::kState, "cannot create the thread '" + name + "' outside of a simulated run");
   point();
   if (active->refuses_threads) return fail_errno("cannot create the thread '" + name + "'", {}, EAGAIN);
   if (options.cpu >= 0 && !active->cpu_online(options.cpu)) {

@@ -105,19 +105,51 @@ class Atomic {
   {
     return change([bits](T old) { return static_cast<T>(old ^ bits); });
   }
-  T operator++() noexcept requires(kArithmetic || std::is_pointer_v<T>) { return static_cast<T>(fetch_add(1) + 1); }
-  T operator++(int) noexcept requires(kArithmetic || std::is_pointer_v<T>) { return fetch_add(1); }
-  T operator--() noexcept requires(kArithmetic || std::is_pointer_v<T>) { return static_cast<T>(fetch_sub(1) - 1); }
-  T operator--(int) noexcept requires(kArithmetic || std::is_pointer_v<T>) { return fetch_sub(1); }
-  T operator+=(Difference by) noexcept requires(kArithmetic || std::is_pointer_v<T>) {
+  T operator++() noexcept
+    requires(kArithmetic || std::is_pointer_v<T>)
+  {
+    return static_cast<T>(fetch_add(1) + 1);
+  }
+  T operator++(int) noexcept
+    requires(kArithmetic || std::is_pointer_v<T>)
+  {
+    return fetch_add(1);
+  }
+  T operator--() noexcept
+    requires(kArithmetic || std::is_pointer_v<T>)
+  {
+    return static_cast<T>(fetch_sub(1) - 1);
+  }
+  T operator--(int) noexcept
+    requires(kArithmetic || std::is_pointer_v<T>)
+  {
+    return fetch_sub(1);
+  }
+  T operator+=(Difference by) noexcept
+    requires(kArithmetic || std::is_pointer_v<T>)
+  {
     return static_cast<T>(fetch_add(by) + by);
   }
-  T operator-=(Difference by) noexcept requires(kArithmetic || std::is_pointer_v<T>) {
+  T operator-=(Difference by) noexcept
+    requires(kArithmetic || std::is_pointer_v<T>)
+  {
     return static_cast<T>(fetch_sub(by) - by);
   }
-  T operator|=(T bits) noexcept requires kArithmetic { return static_cast<T>(fetch_or(bits) | bits); }
-  T operator&=(T bits) noexcept requires kArithmetic { return static_cast<T>(fetch_and(bits) & bits); }
-  T operator^=(T bits) noexcept requires kArithmetic { return static_cast<T>(fetch_xor(bits) ^ bits); }
+  T operator|=(T bits) noexcept
+    requires kArithmetic
+  {
+    return static_cast<T>(fetch_or(bits) | bits);
+  }
+  T operator&=(T bits) noexcept
+    requires kArithmetic
+  {
+    return static_cast<T>(fetch_and(bits) & bits);
+  }
+  T operator^=(T bits) noexcept
+    requires kArithmetic
+  {
+    return static_cast<T>(fetch_xor(bits) ^ bits);
+  }
 
   /// Not a scheduling point. For the simulation itself, and for a test's look from outside.
   T peek() const noexcept { return value_; }

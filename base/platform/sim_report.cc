@@ -20,7 +20,8 @@ std::string seconds_text(Nanoseconds span) {
 
 std::string frame_text(const StackFrame& frame) {
   std::string text = "      " + (frame.function.empty() ? std::string("?") : frame.function);
-  if (frame.line != 0) text += " (" + frame.file.substr(frame.file.rfind('/') + 1) + ":" + std::to_string(frame.line) + ")";
+  if (frame.line != 0)
+    text += " (" + frame.file.substr(frame.file.rfind('/') + 1) + ":" + std::to_string(frame.line) + ")";
   return text + "\n";
 }
 
@@ -65,7 +66,8 @@ std::string Scheduler::stacks() {
   for (const std::unique_ptr<Fiber>& fiber : fibers_) {
     if (fiber->finished || !fiber->started) continue;
     StackTrace trace;
-    visit_from(outside_, *fiber, [](void* argument) { *static_cast<StackTrace*>(argument) = capture_stack(1); }, &trace);
+    visit_from(
+        outside_, *fiber, [](void* argument) { *static_cast<StackTrace*>(argument) = capture_stack(1); }, &trace);
     text += "    fiber " + std::to_string(fiber->id) + " '" + fiber->name + "' is in\n";
     std::size_t shown = 0;
     for (const StackFrame& frame : symbolize(trace)) {

@@ -38,7 +38,10 @@ void step_slow() noexcept { active->step(); }
 bool spurious_slow() noexcept { return active->spurious(); }
 
 Scheduler::Scheduler(const Options& options)
-    : options_(options), run_number_(next_run_number()), random_(options.seed), now_(kStart),
+    : options_(options),
+      run_number_(next_run_number()),
+      random_(options.seed),
+      now_(kStart),
       cpu_online_(static_cast<std::size_t>(std::max(1, options.cpus)), true) {
   switch (random_.below(4)) {
     case 0: policy_ = Policy::kPriorities; break;
@@ -102,9 +105,7 @@ void Scheduler::fiber_entry() {
     fiber.body = nullptr;  // what it captured ends in its own fiber, as in a thread
   } catch (const std::exception& error) {
     self.fail(End::kException, "an exception left the body of fiber '" + fiber.name + "': " + error.what());
-  } catch (...) {
-    self.fail(End::kException, "an exception left the body of fiber '" + fiber.name + "'");
-  }
+  } catch (...) { self.fail(End::kException, "an exception left the body of fiber '" + fiber.name + "'"); }
   self.end_current();
 }
 

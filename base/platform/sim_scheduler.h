@@ -32,14 +32,14 @@ struct Fiber {
   bool started = false;
   bool finished = false;
 
-  std::size_t place = 0;               // its index in runnable_ or blocked_
+  std::size_t place = 0;                 // its index in runnable_ or blocked_
   WaitKind waits_for = WaitKind::kNone;  // kNone: it is in runnable_
-  const void* object = nullptr;        // the word, mutex, queue or fiber waited for
+  const void* object = nullptr;          // the word, mutex, queue or fiber waited for
   TimePoint until = kNever;
   bool timed_out = false;  // why it was last woken
 
-  bool spinning = false;        // has yielded since the clock last moved
-  std::uint64_t priority = 0;   // for runs by priority
+  bool spinning = false;       // has yielded since the clock last moved
+  std::uint64_t priority = 0;  // for runs by priority
   int pinned = -1;
   int cpu = 0;
   std::array<void*, kMaxSlots> slots{};
@@ -164,7 +164,7 @@ class Scheduler {
   // Scheduler with Probabilistic Guarantees of Finding Bugs").
   enum class Policy : std::uint8_t { kUniform, kBursts, kPriorities };
   Policy policy_ = Policy::kUniform;
-  std::uint32_t preempt_below_ = 0;  // kUniform: the probability, of 2^32; otherwise 0
+  std::uint32_t preempt_below_ = 0;   // kUniform: the probability, of 2^32; otherwise 0
   std::uint64_t change_horizon_ = 0;  // kPriorities: changes are at most this far apart
   std::uint64_t next_change_ = ~std::uint64_t{0};
   std::uint64_t lowest_priority_ = std::uint64_t{1} << 62U;

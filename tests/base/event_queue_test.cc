@@ -45,7 +45,8 @@ TEST_F(EventQueueTest, AFullRoundOfNotifiesWakesOncePerNotify) {
 }
 
 TEST_F(EventQueueTest, TimesOutNeverEarly) {
-  for (const auto span : {std::chrono::microseconds(1), std::chrono::microseconds(150), std::chrono::microseconds(2500)}) {
+  for (const auto span :
+       {std::chrono::microseconds(1), std::chrono::microseconds(150), std::chrono::microseconds(2500)}) {
     const auto until = Clock::now() + span;
     const EventWait result = queue_.wait(events_, until);
     EXPECT_TRUE(result.timed_out);
@@ -173,8 +174,7 @@ TEST_F(EventQueueTest, EachEventWakesAWaiterAmongMany) {
   }
   for (std::uint32_t i = 0; i < kSignals; ++i) {
     i % 2 == 0 ? fd.signal() : queue_.notify();
-    while (taken.load() == i && platform::wait_word(taken, i, patience())) {
-    }
+    while (taken.load() == i && platform::wait_word(taken, i, patience())) {}
     ASSERT_EQ(taken.load(), i + 1);
   }
   stop.store(true);

@@ -110,10 +110,11 @@ TEST(SimFailure, AnEndlessLoopIsALivelock) {
 TEST(SimFailure, ALoopWithoutAWordToTheOthersIsALivelockToo) {
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
     static platform::Atomic<int> never{0};
-    EXPECT_EQ(sim::run({.seed = seed, .max_steps = 10'000}, [] {
-                while (never.load() == 0) {
-                }
-              }).end,
+    EXPECT_EQ(sim::run({.seed = seed, .max_steps = 10'000},
+                       [] {
+                         while (never.load() == 0) {}
+                       })
+                  .end,
               End::kStepLimit);
   }
 }
@@ -165,11 +166,13 @@ TEST(SimFailure, ATestCanEndTheRun) {
 
 TEST(SimFailure, AFailedRunDoesNotDisturbTheNextOnes) {
   for (int i = 0; i < 20; ++i) {
-    EXPECT_EQ(sim::run({.spurious = false}, [] {
-                static platform::Atomic<std::uint32_t> word{0};
-                Thread other = start("stuck", [] { platform::wait_word(word, 0); });
-                other.join();
-              }).end,
+    EXPECT_EQ(sim::run({.spurious = false},
+                       [] {
+                         static platform::Atomic<std::uint32_t> word{0};
+                         Thread other = start("stuck", [] { platform::wait_word(word, 0); });
+                         other.join();
+                       })
+                  .end,
               End::kDeadlock);
     EXPECT_TRUE(sim::run({}, [] { sleep_for(std::chrono::seconds(1)); }).ok());
   }

@@ -112,47 +112,47 @@ TEST(SimSchedule, SomeSeedFindsABugThatNeedsALongPause) {
   bool found = false;
   for (std::uint64_t seed = 1; seed <= 1000 && !found; ++seed) {
     ASSERT_TRUE(sim::run({.seed = seed}, [&] {
-      Atomic<int> turn{0};
-      Thread slow = start("slow", [&] {
-        const int before = turn.load();
-        const int after = turn.load();
-        found |= after - before >= 40;
-      });
-      Thread quick = start("quick", [&] {
-        for (int i = 0; i < 50; ++i) turn.fetch_add(1);
-      });
-      slow.join();
-      quick.join();
-    }).ok());
+                  Atomic<int> turn{0};
+                  Thread slow = start("slow", [&] {
+                    const int before = turn.load();
+                    const int after = turn.load();
+                    found |= after - before >= 40;
+                  });
+                  Thread quick = start("quick", [&] {
+                    for (int i = 0; i < 50; ++i) turn.fetch_add(1);
+                  });
+                  slow.join();
+                  quick.join();
+                }).ok());
   }
   EXPECT_TRUE(found);
 }
 
 TEST(SimSchedule, AnAtomicHasTheOperationsOfStdAtomic) {
   ASSERT_TRUE(sim::run({}, [] {
-    Atomic<unsigned> a{6};
-    EXPECT_EQ(a.fetch_or(1), 6u);
-    EXPECT_EQ(a.fetch_and(5), 7u);
-    EXPECT_EQ(a.fetch_xor(1), 5u);
-    EXPECT_EQ(a.fetch_sub(1), 4u);
-    EXPECT_EQ(a++, 3u);
-    EXPECT_EQ(--a, 3u);
-    EXPECT_EQ(a.exchange(9), 3u);
-    unsigned expected = 8;
-    EXPECT_FALSE(a.compare_exchange_strong(expected, 1));
-    EXPECT_EQ(expected, 9u);
-    while (!a.compare_exchange_weak(expected, 1)) EXPECT_EQ(expected, 9u);
-    EXPECT_EQ(a.load(), 1u);
-    int array[3]{};
-    Atomic<int*> p{array};
-    EXPECT_EQ(p.fetch_add(2), array);
-    EXPECT_EQ(p.fetch_sub(1), array + 2);
-    EXPECT_EQ(++p, array + 2);
-    Atomic<bool> flag{false};
-    flag = true;
-    EXPECT_TRUE(flag);
-    EXPECT_EQ(Atomic<std::uint8_t>{255}.fetch_add(1), 255);
-  }).ok());
+                Atomic<unsigned> a{6};
+                EXPECT_EQ(a.fetch_or(1), 6u);
+                EXPECT_EQ(a.fetch_and(5), 7u);
+                EXPECT_EQ(a.fetch_xor(1), 5u);
+                EXPECT_EQ(a.fetch_sub(1), 4u);
+                EXPECT_EQ(a++, 3u);
+                EXPECT_EQ(--a, 3u);
+                EXPECT_EQ(a.exchange(9), 3u);
+                unsigned expected = 8;
+                EXPECT_FALSE(a.compare_exchange_strong(expected, 1));
+                EXPECT_EQ(expected, 9u);
+                while (!a.compare_exchange_weak(expected, 1)) EXPECT_EQ(expected, 9u);
+                EXPECT_EQ(a.load(), 1u);
+                int array[3]{};
+                Atomic<int*> p{array};
+                EXPECT_EQ(p.fetch_add(2), array);
+                EXPECT_EQ(p.fetch_sub(1), array + 2);
+                EXPECT_EQ(++p, array + 2);
+                Atomic<bool> flag{false};
+                flag = true;
+                EXPECT_TRUE(flag);
+                EXPECT_EQ(Atomic<std::uint8_t>{255}.fetch_add(1), 255);
+              }).ok());
 }
 
 TEST(SimSchedule, SlotsAndIdsArePerFiber) {
@@ -203,11 +203,11 @@ TEST(SimSchedule, NothingRunsOnACpuThatIsOffline) {
 
 TEST(SimSchedule, ThreadsCanBeRefused) {
   ASSERT_TRUE(sim::run({}, [] {
-    sim::refuse_threads(true);
-    EXPECT_EQ(Thread::create({}, [] {}).error().sys_errno, EAGAIN);
-    sim::refuse_threads(false);
-    start("t", [] {}).join();
-  }).ok());
+                sim::refuse_threads(true);
+                EXPECT_EQ(Thread::create({}, [] {}).error().sys_errno, EAGAIN);
+                sim::refuse_threads(false);
+                start("t", [] {}).join();
+              }).ok());
 }
 
 TEST(SimSchedule, ARunEndsOnlyAfterItsDetachedFibers) {
@@ -258,9 +258,7 @@ TEST(SimSchedule, AnExceptionInFlightStaysWithItsFiber) {
             EXPECT_EQ(caught, number);
             try {
               throw;
-            } catch (int again) {
-              EXPECT_EQ(again, number);
-            }
+            } catch (int again) { EXPECT_EQ(again, number); }
           }
         }
       };

@@ -33,8 +33,7 @@ TEST(SimCompletion, OnTheWaitersStackIsNotTouchedAfterTheWaitReturned) {
     auto* done = ::new (static_cast<void*>(memory)) Completion;
     Thread thread = Thread::create({.name = "completer"}, [done] { done->complete(); }).value();
     if (sim::random(2) == 0) {
-      while (!done->wait(Deadline::after(std::chrono::nanoseconds(1)))) {
-      }
+      while (!done->wait(Deadline::after(std::chrono::nanoseconds(1)))) {}
     } else {
       done->wait();
     }
@@ -79,34 +78,36 @@ TEST(SimWaitWord, AWaitThatSeesTheOldValueIsWoken) {
 }
 
 TEST(SimWaitWord, WakesAtMostTheNumberGiven) {
-  test::for_each_seed(300, [] {
-    Atomic<std::uint32_t> word{0};
-    Atomic<int> woken{0};
-    std::vector<Thread> threads;
-    for (int i = 0; i < 4; ++i) {
-      threads.push_back(Thread::create({.name = "waiter"}, [&] {
-                          platform::wait_word(word, 0);
-                          woken.fetch_add(1);
-                        }).value());
-    }
-    sleep_for(seconds(1));
-    EXPECT_EQ(woken.load(), 0);
-    platform::wake_word(&word, 3);
-    sleep_for(seconds(1));
-    EXPECT_EQ(woken.load(), 3);
-    platform::wake_word(&word, 3);
-    for (Thread& thread : threads) thread.join();
-  }, {.spurious = false});
+  test::for_each_seed(300,
+                      [] {
+                        Atomic<std::uint32_t> word{0};
+                        Atomic<int> woken{0};
+                        std::vector<Thread> threads;
+                        for (int i = 0; i < 4; ++i) {
+                          threads.push_back(Thread::create({.name = "waiter"}, [&] {
+                                              platform::wait_word(word, 0);
+                                              woken.fetch_add(1);
+                                            }).value());
+                        }
+                        sleep_for(seconds(1));
+                        EXPECT_EQ(woken.load(), 0);
+                        platform::wake_word(&word, 3);
+                        sleep_for(seconds(1));
+                        EXPECT_EQ(woken.load(), 3);
+                        platform::wake_word(&word, 3);
+                        for (Thread& thread : threads) thread.join();
+                      },
+                      {.spurious = false});
 }
 
 TEST(SimWaitWord, SomeSeedsWakeWithoutACause) {
   int spurious = 0;
   for (std::uint64_t seed = 1; seed <= 300; ++seed) {
     ASSERT_TRUE(sim::run({.seed = seed}, [&] {
-      const Atomic<std::uint32_t> word{0};
-      const auto until = platform::Clock::now() + seconds(1);
-      if (platform::wait_word(word, 0, until)) ++spurious;
-    }).ok());
+                  const Atomic<std::uint32_t> word{0};
+                  const auto until = platform::Clock::now() + seconds(1);
+                  if (platform::wait_word(word, 0, until)) ++spurious;
+                }).ok());
   }
   EXPECT_GT(spurious, 0);
   EXPECT_LT(spurious, 100);

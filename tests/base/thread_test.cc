@@ -51,10 +51,13 @@ TEST(Thread, ACpuThatIsNotThereIsAnErrorAndTheBodyDoesNotRun) {
 
 TEST(Thread, ADetachedOneGoesOn) {
   platform::Atomic<std::uint32_t> done{0};
-  Thread::create({}, [&] {
-    done.store(1);
-    platform::wake_word(&done, 1);
-  }).value().detach();
+  Thread::create({},
+                 [&] {
+                   done.store(1);
+                   platform::wake_word(&done, 1);
+                 })
+      .value()
+      .detach();
   while (done.load() == 0) ASSERT_TRUE(platform::wait_word(done, 0, Clock::now() + seconds(20)));
 }
 
@@ -85,8 +88,7 @@ TEST(WaitWord, ReturnsAtOnceWhenTheWordDiffers) {
 TEST(WaitWord, TimesOutNeverEarly) {
   const platform::Atomic<std::uint32_t> word{0};
   const auto until = Clock::now() + milliseconds(2);
-  while (platform::wait_word(word, 0, until)) {
-  }
+  while (platform::wait_word(word, 0, until)) {}
   EXPECT_GE(Clock::now(), until);
   EXPECT_FALSE(platform::wait_word(word, 0, platform::TimePoint{} - seconds(1))) << "long past";
 }
@@ -124,9 +126,7 @@ TEST(Fence, OrdersAStoreBeforeALaterLoad) {
       platform::fence(std::memory_order_seq_cst);
       saw = other.load(std::memory_order_relaxed);
       meet(me, 3 * round + 2);
-      if (me == 0) {
-        ASSERT_TRUE(saw_x == 1 || saw_y == 1) << "round " << round;
-      }
+      if (me == 0) { ASSERT_TRUE(saw_x == 1 || saw_y == 1) << "round " << round; }
       meet(me, 3 * round + 3);
     }
   };

@@ -18,15 +18,17 @@ struct Stamp {
 };
 
 TEST(Engine, DelayedWorkRunsNeverEarly) {
-  under_many_schedules([] {
-    auto engine = make_engine();
-    Stamp stamp;
-    const auto before = platform::Clock::now();
-    engine->queue_delayed_work_on(1, engine->system_wq(), stamp.work, 2ms);
-    stamp.done.wait();
-    EXPECT_GE(stamp.when - before, 2ms);
-    engine->flush_work(stamp.work.work());
-  }, 5);
+  under_many_schedules(
+      [] {
+        auto engine = make_engine();
+        Stamp stamp;
+        const auto before = platform::Clock::now();
+        engine->queue_delayed_work_on(1, engine->system_wq(), stamp.work, 2ms);
+        stamp.done.wait();
+        EXPECT_GE(stamp.when - before, 2ms);
+        engine->flush_work(stamp.work.work());
+      },
+      5);
 }
 
 #if defined(UPCI_SIM)
@@ -85,57 +87,63 @@ TEST(Engine, WorkOnCpuFromAWorkerOfThatCpuDoesNotDeadlock) {
 }
 
 TEST(Engine, WorkOnCpuGivesUpAtItsDeadlineAndTheCpuGoesOn) {
-  under_many_schedules([] {
-    struct Shared {
-      platform::Atomic<int> release{0};
-      Completion ended;
-    };
-    auto engine = make_engine();
-    auto shared = std::make_shared<Shared>();
-    const auto before = platform::Clock::now();
-    // Spins: it never sleeps, so only being written off lets others start.
-    auto result = engine->work_on_cpu(2, Deadline::after(3ms), [shared] {
-      while (shared->release.load() == 0) platform::this_thread::yield();
-      shared->ended.complete();
-    });
-    EXPECT_GE(platform::Clock::now() - before, 3ms);
-    ASSERT_FALSE(result.has_value());
-    EXPECT_EQ(result.error().code, Errc::kTimeout);
-    EXPECT_EQ(engine->stats(2).written_off, 1U);
-    auto next = engine->work_on_cpu(2, [] { return 1; });
-    ASSERT_TRUE(next.has_value());
-    EXPECT_FALSE(shared->ended.is_complete());
-    shared->release.store(1);
-    shared->ended.wait();
-    EXPECT_TRUE(engine->work_on_cpu(2, [] { return 1; }).has_value());
-  }, 10);
+  under_many_schedules(
+      [] {
+        struct Shared {
+          platform::Atomic<int> release{0};
+          Completion ended;
+        };
+        auto engine = make_engine();
+        auto shared = std::make_shared<Shared>();
+        const auto before = platform::Clock::now();
+        // Spins: it never sleeps, so only being written off lets others start.
+        auto result = engine->work_on_cpu(2, Deadline::after(3ms), [shared] {
+          while (shared->release.load() == 0) platform::this_thread::yield();
+          shared->ended.complete();
+        });
+        EXPECT_GE(platform::Clock::now() - before, 3ms);
+        ASSERT_FALSE(result.has_value());
+        EXPECT_EQ(result.error().code, Errc::kTimeout);
+        EXPECT_EQ(engine->stats(2).written_off, 1U);
+        auto next = engine->work_on_cpu(2, [] { return 1; });
+        ASSERT_TRUE(next.has_value());
+        EXPECT_FALSE(shared->ended.is_complete());
+        shared->release.store(1);
+        shared->ended.wait();
+        EXPECT_TRUE(engine->work_on_cpu(2, [] { return 1; }).has_value());
+      },
+      10);
 }
 
 TEST(Engine, WorkOnCpuThatCouldNotStartIsTakenBack) {
-  under_many_schedules([] {
-    auto engine = make_engine();
-    auto ran = std::make_shared<platform::Atomic<int>>(0);
-    {
-      Occupied occupied(*engine, 0);
-      auto result = engine->work_on_cpu(0, Deadline::after(1ms), [ran] { ran->store(1); });
-      ASSERT_FALSE(result.has_value());
-      EXPECT_EQ(result.error().code, Errc::kTimeout);
-    }
-    EXPECT_TRUE(engine->work_on_cpu(0, [] {}).has_value());
-    EXPECT_EQ(ran->load(), 0);
-    EXPECT_EQ(ran.use_count(), 1);
-  }, 10);
+  under_many_schedules(
+      [] {
+        auto engine = make_engine();
+        auto ran = std::make_shared<platform::Atomic<int>>(0);
+        {
+          Occupied occupied(*engine, 0);
+          auto result = engine->work_on_cpu(0, Deadline::after(1ms), [ran] { ran->store(1); });
+          ASSERT_FALSE(result.has_value());
+          EXPECT_EQ(result.error().code, Errc::kTimeout);
+        }
+        EXPECT_TRUE(engine->work_on_cpu(0, [] {}).has_value());
+        EXPECT_EQ(ran->load(), 0);
+        EXPECT_EQ(ran.use_count(), 1);
+      },
+      10);
 }
 
 TEST(Engine, ACpuThatDoesNotExistIsRefused) {
-  under_many_schedules([] {
-    auto engine = make_engine();
-    Counter counter;
-    EXPECT_FALSE(engine->queue_work_on(4, engine->system_wq(), counter.work));
-    EXPECT_FALSE(engine->queue_work_on(-7, engine->system_wq(), counter.work));
-    EXPECT_FALSE(counter.work.is_pending());
-    EXPECT_EQ(engine->work_on_cpu(99, [] {}).error().code, Errc::kInvalid);
-  }, 3);
+  under_many_schedules(
+      [] {
+        auto engine = make_engine();
+        Counter counter;
+        EXPECT_FALSE(engine->queue_work_on(4, engine->system_wq(), counter.work));
+        EXPECT_FALSE(engine->queue_work_on(-7, engine->system_wq(), counter.work));
+        EXPECT_FALSE(counter.work.is_pending());
+        EXPECT_EQ(engine->work_on_cpu(99, [] {}).error().code, Errc::kInvalid);
+      },
+      3);
 }
 
 TEST(Engine, QueueWorkNodePicksACpuOfTheNode) {
@@ -250,73 +258,81 @@ TEST(Engine, EventsAreServedWhileAnItemOccupiesTheCpu) {
 }
 
 TEST(Engine, TwoEnginesLiveInOneProcess) {
-  under_many_schedules([] {
-    auto one = make_engine();
-    auto two = make_engine();
-    auto result = one->work_on_cpu(1, [&] {
-      EXPECT_EQ(two->current_worker_cpu(), -1);
-      return two->work_on_cpu(1, [&] { return two->current_worker_cpu() * 10 + one->current_worker_cpu(); });
-    });
-    ASSERT_TRUE(result.has_value());
-    EXPECT_EQ(**result, 9);
-  }, 10);
+  under_many_schedules(
+      [] {
+        auto one = make_engine();
+        auto two = make_engine();
+        auto result = one->work_on_cpu(1, [&] {
+          EXPECT_EQ(two->current_worker_cpu(), -1);
+          return two->work_on_cpu(1, [&] { return two->current_worker_cpu() * 10 + one->current_worker_cpu(); });
+        });
+        ASSERT_TRUE(result.has_value());
+        EXPECT_EQ(**result, 9);
+      },
+      10);
 }
 
 TEST(Engine, EndsWhileAnItemStillRuns) {
   QuietLog quiet;
-  under_many_schedules([] {
-    struct Shared {
-      platform::Atomic<int> release{0};
-      Completion started;
-      Completion ended;
-    };
-    auto shared = std::make_shared<Shared>();
-    {
-      auto engine = *Engine::create({.topology = small_topology(), .teardown = 1ms});
-      auto result = engine->work_on_cpu(0, Deadline::after(1ms), [shared] {
-        shared->started.complete();
-        while (shared->release.load() == 0) platform::this_thread::yield();
-        shared->ended.complete();
-      });
-      if (shared->started.is_complete()) {
-        EXPECT_FALSE(result.has_value());
-      } else {
-        shared->ended.complete();  // it could not even start in its millisecond
-      }
-    }
-    shared->release.store(1);
-    shared->ended.wait();
-    EXPECT_TRUE(eventually([&] { return shared.use_count() == 1; }));
-  }, 5);
+  under_many_schedules(
+      [] {
+        struct Shared {
+          platform::Atomic<int> release{0};
+          Completion started;
+          Completion ended;
+        };
+        auto shared = std::make_shared<Shared>();
+        {
+          auto engine = *Engine::create({.topology = small_topology(), .teardown = 1ms});
+          auto result = engine->work_on_cpu(0, Deadline::after(1ms), [shared] {
+            shared->started.complete();
+            while (shared->release.load() == 0) platform::this_thread::yield();
+            shared->ended.complete();
+          });
+          if (shared->started.is_complete()) {
+            EXPECT_FALSE(result.has_value());
+          } else {
+            shared->ended.complete();  // it could not even start in its millisecond
+          }
+        }
+        shared->release.store(1);
+        shared->ended.wait();
+        EXPECT_TRUE(eventually([&] { return shared.use_count() == 1; }));
+      },
+      5);
 }
 
 TEST(Engine, DropsWhatIsPendingWhenItEnds) {
-  under_many_schedules([] {
-    Stamp stamp;
-    {
-      auto engine = make_engine();
-      engine->queue_delayed_work(engine->system_wq(), stamp.work, 1h);
-    }
-    EXPECT_FALSE(stamp.work.is_pending());
-    EXPECT_FALSE(stamp.done.is_complete());
-  }, 5);
+  under_many_schedules(
+      [] {
+        Stamp stamp;
+        {
+          auto engine = make_engine();
+          engine->queue_delayed_work(engine->system_wq(), stamp.work, 1h);
+        }
+        EXPECT_FALSE(stamp.work.is_pending());
+        EXPECT_FALSE(stamp.done.is_complete());
+      },
+      5);
 }
 
 TEST(Engine, CurrentWorkIsTheOneThatRuns) {
-  under_many_schedules([] {
-    struct Self {
-      void run(Work& running) { same = engine.current_work() == &running; }
-      Engine& engine;
-      bool same = false;
-      Work work{this, &Self::run};
-    };
-    auto engine = make_engine();
-    Self self{*engine};
-    engine->schedule_work(self.work);
-    engine->flush_work(self.work);
-    EXPECT_TRUE(self.same);
-    EXPECT_EQ(engine->current_work(), nullptr);
-  }, 5);
+  under_many_schedules(
+      [] {
+        struct Self {
+          void run(Work& running) { same = engine.current_work() == &running; }
+          Engine& engine;
+          bool same = false;
+          Work work{this, &Self::run};
+        };
+        auto engine = make_engine();
+        Self self{*engine};
+        engine->schedule_work(self.work);
+        engine->flush_work(self.work);
+        EXPECT_TRUE(self.same);
+        EXPECT_EQ(engine->current_work(), nullptr);
+      },
+      5);
 }
 
 TEST(Engine, NeedsATopology) {

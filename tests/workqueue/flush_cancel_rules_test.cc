@@ -212,12 +212,12 @@ TEST(CancelRules, Rule22DisableAndEnableNest) {
     Counter counter;
     Occupied occupied(*engine, 0);
     engine->queue_work_on(0, engine->system_wq(), counter.work);
-    EXPECT_TRUE(engine->disable_work(counter.work));   // it was pending
+    EXPECT_TRUE(engine->disable_work(counter.work));  // it was pending
     EXPECT_FALSE(engine->disable_work(counter.work));
-    EXPECT_FALSE(engine->enable_work(counter.work));   // one level is left
+    EXPECT_FALSE(engine->enable_work(counter.work));  // one level is left
     EXPECT_TRUE(engine->enable_work(counter.work));
-    EXPECT_FALSE(counter.work.is_pending());           // what was lost stays lost
-    EXPECT_FALSE(engine->enable_work(counter.work));   // unmatched: warns
+    EXPECT_FALSE(counter.work.is_pending());          // what was lost stays lost
+    EXPECT_FALSE(engine->enable_work(counter.work));  // unmatched: warns
     occupied.release();
     EXPECT_TRUE(engine->schedule_work(counter.work));
     engine->flush_work(counter.work);
@@ -243,7 +243,7 @@ TEST(CancelRules, Rule23CancelDoesNotWaitForARun) {
     EXPECT_FALSE(engine->cancel_work(held.work));  // returns while the run goes on
     EXPECT_FALSE(held.go_on.is_complete());
     EXPECT_TRUE(engine->schedule_work(held.work));
-    EXPECT_TRUE(engine->cancel_work(held.work));   // the second queueing is taken back
+    EXPECT_TRUE(engine->cancel_work(held.work));  // the second queueing is taken back
     held.go_on.complete();
     engine->flush_work(held.work);
   });
@@ -327,26 +327,28 @@ TEST(CancelRules, Rule23CancelDelayedWorkTakesBackAPendingTimer) {
 }
 
 TEST(CancelRules, Rule23CancelDelayedWorkRacingWithExpiryIsDecidedOnce) {
-  under_many_schedules([] {
-    struct Late {
-      void run(Work&) { runs.fetch_add(1); }
-      platform::Atomic<int> runs{0};
-      DelayedWork work{this, &Late::run};
-    };
-    auto engine = make_engine();
-    Late late;
-    int queued = 0;
-    platform::Atomic<int> taken{0};
-    for (int i = 0; i < 4; i++) {
-      if (engine->queue_delayed_work_on(i, engine->system_wq(), late.work, 100us)) queued++;
-      in_threads(2, [&](unsigned thread) {
-        sleep_for(thread == 0 ? 100us : 90us);
-        if (engine->cancel_delayed_work(late.work)) taken.fetch_add(1);
-      });
-    }
-    engine->cancel_delayed_work_sync(late.work);
-    EXPECT_EQ(late.runs.load() + taken.load(), queued);
-  }, 20);
+  under_many_schedules(
+      [] {
+        struct Late {
+          void run(Work&) { runs.fetch_add(1); }
+          platform::Atomic<int> runs{0};
+          DelayedWork work{this, &Late::run};
+        };
+        auto engine = make_engine();
+        Late late;
+        int queued = 0;
+        platform::Atomic<int> taken{0};
+        for (int i = 0; i < 4; i++) {
+          if (engine->queue_delayed_work_on(i, engine->system_wq(), late.work, 100us)) queued++;
+          in_threads(2, [&](unsigned thread) {
+            sleep_for(thread == 0 ? 100us : 90us);
+            if (engine->cancel_delayed_work(late.work)) taken.fetch_add(1);
+          });
+        }
+        engine->cancel_delayed_work_sync(late.work);
+        EXPECT_EQ(late.runs.load() + taken.load(), queued);
+      },
+      20);
 }
 
 }  // namespace

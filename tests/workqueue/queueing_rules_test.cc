@@ -120,8 +120,7 @@ TEST(QueueingRules, Rule04QueueingOneselfAgainReturnsTrue) {
     auto engine = make_engine();
     Again again{*engine};
     engine->schedule_work(again.work);
-    while (engine->flush_work(again.work)) {
-    }
+    while (engine->flush_work(again.work)) {}
     EXPECT_EQ(again.runs, 4);
   });
 }

@@ -36,7 +36,8 @@ TEST(TimerHeap, GivesBackWhatWasNotErasedInTheOrderOfExpiry) {
     }
     std::ranges::sort(expected);
     std::vector<std::int64_t> popped;
-    while (Timer* timer = heap.pop_expired(platform::kNever)) popped.push_back(timer->expires.time_since_epoch().count());
+    while (Timer* timer = heap.pop_expired(platform::kNever))
+      popped.push_back(timer->expires.time_since_epoch().count());
     EXPECT_EQ(popped, expected);
   }
 }

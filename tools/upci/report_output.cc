@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/stack.h"
 #include "device/report_text.h"
@@ -13,7 +14,10 @@ namespace upci::tool {
 namespace {
 
 // In whole microseconds, rounded up: what has taken as long as its deadline must never print as less.
-double to_ms(platform::Nanoseconds span) { return static_cast<double>((span.count() + 999) / 1000) / 1000.0; }
+double to_ms(platform::Nanoseconds span) {
+  const auto microseconds = std::chrono::ceil<std::chrono::microseconds>(span);
+  return static_cast<double>(microseconds.count()) / 1000.0;
+}
 
 Json to_json(const StackTrace& trace) {
   Json frames = Json::array();
