@@ -56,7 +56,7 @@ class EventLog {
 /// A gate that holds threads without telling the engine, as a hung access or a driver's own loop would.
 class HiddenGate {
  public:
-  void pass() noexcept {
+  [[gnu::noinline]] void pass() noexcept {  // a backtrace is to name it
     while (closed_.load(std::memory_order_acquire) == 1) platform::wait_word(closed_, 1);
   }
   void open() noexcept {

@@ -142,6 +142,7 @@ TEST(Probe, AStalledAccessDoesNotDelayTheProbesThatShareItsCpu) {
     EXPECT_EQ(reports[0].result, "stalled");
     EXPECT_EQ(reports[1].result, "ok");
     EXPECT_EQ(reports[2].result, "ok");
+    context.reset();  // waits for the worker, which still uses the gate
   });
 }
 
@@ -209,6 +210,7 @@ TEST(Probe, AProbeThatIgnoresItsDeadlineIsStuckAfterTheGrace) {
       EXPECT_TRUE(names(report.backtrace, "HiddenGate"));
     }
 #endif
+    context.reset();  // waits for the worker, which still uses the gate
   });
 }
 

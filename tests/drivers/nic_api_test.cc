@@ -199,7 +199,7 @@ TEST_P(NicApi, WaitingForRoomEndsAtTheDeadlineOrWithTheTransmitInterrupt) {
 }
 
 TEST_P(NicApi, TheBottomHalfRunsOnTheReceiveVectorsCpuWhichIsOneOfTheDevicesNode) {
-  run(1, [this] {
+  run(1, [] {
     Bench bench;
     emulation::DeviceSpec spec = emu_spec({"modern"});
     spec.node = 1;
@@ -246,7 +246,7 @@ TEST_P(NicApi, ARemovalInTheMiddleOfTrafficLeavesNothingRunning) {
 }
 
 TEST_P(NicApi, ARemovedDeviceCanBeProbedAgain) {
-  run(1, [this] {
+  run(1, [] {
     Bench bench;
     auto opened = emulation::emu::open(emu_spec({"transitional"}), bench.cables);
     ASSERT_TRUE(opened);

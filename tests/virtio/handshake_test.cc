@@ -173,7 +173,7 @@ INSTANTIATE_TEST_SUITE_P(Steps, HandshakeStep,
                                          StatusCase{true, 7, "driver_ok"}));
 
 TEST_P(HandshakeStep, NeedsResetEndsItAtOnceAndFailedIsWritten) {
-  simulate([this] {
+  simulate([] {
     World world(GetParam().legacy);
     world.transport->needs_reset_at = GetParam().written;
     expect_verdict(world.initialize(), Verdict::kNeedsReset, GetParam().step);
@@ -185,7 +185,7 @@ TEST_P(HandshakeStep, NeedsResetEndsItAtOnceAndFailedIsWritten) {
 }
 
 TEST_P(HandshakeStep, ADeviceThatLeavesIsGoneAndNothingMoreIsWritten) {
-  simulate([this] {
+  simulate([] {
     World world(GetParam().legacy);
     world.transport->leaves_at = GetParam().written;
     expect_verdict(world.initialize(), Verdict::kGone, GetParam().step);
