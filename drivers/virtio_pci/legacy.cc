@@ -33,8 +33,13 @@ class LegacyNotifier final : public virtio::Notifier {
   const std::uint16_t queue_;
 };
 
-std::unexpected<Error> no_legacy(std::string what) {
-  return fail(Errc::kUnavailable, std::move(what), "the device has no legacy interface: leave driver=legacy out");
+/// Whoever asked for the legacy interface asked for one that is not there; otherwise the device has none at all, and is broken.
+std::unexpected<Error> no_legacy(const pci::Device& device, std::string what) {
+  if (device.options().interface == device::BindOptions::Interface::kLegacy) {
+    return fail(Errc::kUnavailable, std::move(what), "the device has no legacy interface: leave driver=legacy out");
+  }
+  return fail(Errc::kDevice, std::move(what),
+              "the device has neither virtio capabilities nor legacy registers: it is broken");
 }
 
 }  // namespace
@@ -42,10 +47,10 @@ std::unexpected<Error> no_legacy(std::string what) {
 Result<std::shared_ptr<LegacyTransport>> LegacyTransport::create(std::shared_ptr<pci::Device> device,
                                                                  std::uint32_t device_id) {
   auto header = device->bar(spec::kLegacyBar);
-  if (!header) return no_legacy(fmt::format("no legacy registers: {}", header.error().what));
-  if (!header->io()) return no_legacy("no legacy registers: BAR 0 is not in port space");
+  if (!header) return no_legacy(*device, fmt::format("no legacy registers: {}", header.error().what));
+  if (!header->io()) return no_legacy(*device, "no legacy registers: BAR 0 is not in port space");
   if (header->size() < spec::kLegacyConfigOffset) {
-    return no_legacy(fmt::format("no legacy registers: BAR 0 has {} bytes", header->size()));
+    return no_legacy(*device, fmt::format("no legacy registers: BAR 0 has {} bytes", header->size()));
   }
   UPCI_TRY_ASSIGN(const auto capabilities, device->config().capabilities());
   std::optional<std::uint16_t> msix;
