@@ -33,6 +33,7 @@ struct PoolStats {
   std::uint64_t workers = 0;      // workers created
   std::uint64_t cm_wakeups = 0;   // workers woken because a running one blocked
   std::uint64_t written_off = 0;  // workers given up by a deadline
+  std::uint64_t displaced = 0;    // times a worker took up work on another CPU, since its own was offline
 };
 
 /// Owns pools and system workqueues. Any number of engines can live in one process. All members are thread-safe unless said.

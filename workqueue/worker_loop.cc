@@ -56,10 +56,12 @@ void WorkerPool::run(Worker& worker) {
     } else {
       nr_idle_--;
       start_counting(worker);
+      come_home(under);
     }
     if (!may_start_working() && !worklist_.empty()) manage_workers(under);
     while (keep_working() && !stopping_ && !worker.written_off_) {
       if (assign(worker, worklist_.front())) process_scheduled(worker, under);
+      come_home(under);
     }
     stop_counting(worker);
     nr_idle_++;
@@ -82,9 +84,28 @@ bool WorkerPool::idle(Worker& worker, std::unique_lock<platform::Mutex>& under) 
   if (stopping_ || (woken.events == 0 && !woken.alarm)) return false;
   nr_idle_--;
   start_counting(worker);
+  come_home(under);
   for (std::size_t i = 0; i < woken.events; i++) serve(events[i].token, under);
   if (woken.alarm) expire_timers(under);
   return true;
+}
+
+/// The kernel moves the threads of a CPU that goes offline to others, and does not move them back: it has forgotten where
+/// they belong. So each looks for itself before it works. Kernel, for its own: restore_unbound_workers_cpumask, rebind_workers.
+void WorkerPool::come_home(std::unique_lock<platform::Mutex>& under) {
+  if (platform::this_thread::current_cpu() == cpu_.os_cpu) [[likely]]
+    return;
+  under.unlock();
+  const bool back = platform::this_thread::set_cpu(cpu_.os_cpu).has_value();
+  under.lock();
+  if (!back) stats_.displaced++;
+  if (away_ == !back) return;
+  away_ = !back;
+  if (back) {
+    log::info("CPU {} is back: its workers run on it again", cpu_.id);
+  } else {
+    log::warn("CPU {} has gone: its workers go on elsewhere", cpu_.id);
+  }
 }
 
 /// Makes sure that somebody stands by. One at a time creates; the others work on meanwhile. Without a new worker the

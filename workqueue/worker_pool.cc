@@ -3,7 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <mutex>
+#include <vector>
 
 #include "base/log.h"
 #include "workqueue/engine_state.h"
@@ -146,10 +148,15 @@ Result<void> WorkerPool::create_worker() {
   platform::Thread::Options options;
   options.name = fmt::format("kworker/{}:{}{}", cpu_.id, id, priority_ == Workqueue::Priority::kHigh ? "H" : "");
   options.cpu = cpu_.os_cpu;
-  auto thread = platform::Thread::create(std::move(options), [raw, keep = engine_.shared_from_this()] {
+  const auto body = [raw, keep = engine_.shared_from_this()] {
     raw->pool().run(*raw);
     raw->exited_.complete();  // whoever joins waits for this; the thread touches only `keep` after it
-  });
+  };
+  auto thread = platform::Thread::create(options, body);
+  if (!thread && !cpu_is_online()) {
+    options.cpu = -1;  // elsewhere until the CPU is back, like the other workers; see come_home()
+    thread = platform::Thread::create(std::move(options), body);
+  }
   std::lock_guard guard(lock_);
   if (!thread) {
     nr_idle_--;
@@ -167,6 +174,11 @@ void WorkerPool::reap() {
     if (worker->thread_.joinable()) worker->thread_.join();
     return true;
   });
+}
+
+bool WorkerPool::cpu_is_online() const {
+  const std::vector<int> online = platform::online_cpus();
+  return std::find(online.begin(), online.end(), cpu_.os_cpu) != online.end();
 }
 
 void WorkerPool::stop() noexcept {

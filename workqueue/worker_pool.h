@@ -97,6 +97,8 @@ class WorkerPool {
   void run(Worker& worker);
   bool idle(Worker& worker, std::unique_lock<platform::Mutex>& under);
   void manage_workers(std::unique_lock<platform::Mutex>& under);
+  void come_home(std::unique_lock<platform::Mutex>& under);
+  bool cpu_is_online() const;
   void move_to(Worker& worker, Work& work) noexcept;
   bool assign(Worker& worker, Work& work) noexcept;
   void process_scheduled(Worker& worker, std::unique_lock<platform::Mutex>& under);
@@ -125,6 +127,7 @@ class WorkerPool {
   std::uint64_t next_token_ = 1;                             // P
   platform::Atomic<std::uint32_t> source_ended_{0};          // A: counts ends of top halves; remove_source sleeps on it
   PoolStats stats_;                                          // P
+  bool away_ = false;                                        // P: the CPU is offline, its workers run elsewhere
 };
 
 }  // namespace upci::inline UPCI_VARIANT
