@@ -9,6 +9,7 @@
 #include "base/stack.h"
 #include "device/context_impl.h"
 #include "device/probe_batch.h"
+#include "device/withdrawal.h"
 
 namespace upci::inline UPCI_VARIANT::device {
 namespace {
@@ -50,6 +51,8 @@ struct KeptEngines {
 
 // --- Context::Impl ---
 
+Context::Impl::~Impl() = default;
+
 Result<void> Context::Impl::take_for_probe(const std::shared_ptr<Device>& device) {
   if (device->engine_ != engine.get()) {
     return fail(Errc::kState, device->name() + ": the device does not belong to this context",
@@ -89,11 +92,19 @@ std::shared_ptr<Driver> Context::Impl::driver_for(const Device& device) {
   return it == candidates.end() ? nullptr : *it;
 }
 
-void Context::Impl::publish(const Device& device, std::unique_ptr<Bound> bound) {
-  const std::lock_guard lock(mutex);
-  Entry& entry = entries.at(&device);
-  entry.bound = std::move(bound);
-  entry.state = Entry::State::kBound;
+void Context::Impl::publish(const std::shared_ptr<Device>& device, std::unique_ptr<Bound> bound) {
+  const auto watch = std::make_shared<WithdrawalWatch>(*this, device, *bound);
+  {
+    const std::lock_guard lock(mutex);
+    Entry& entry = entries.at(device.get());
+    entry.bound = std::move(bound);
+    entry.watch = watch;
+    entry.state = Entry::State::kBound;
+  }
+  // Only now: a withdrawal removes the device.
+  if (auto started = watch->start(); !started) {
+    log::warn("{}: its withdrawal cannot be watched for: {}", device->name(), started.error().message());
+  }
 }
 
 void Context::Impl::add_stray(const std::shared_ptr<Job>& job) {

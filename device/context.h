@@ -2,6 +2,7 @@
 // A Context owns an engine, drivers and devices. Two of them can live in one process.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -19,7 +20,11 @@ class Context {
  public:
   struct Options {
     Engine::Options engine;
-    platform::Nanoseconds remove_timeout = std::chrono::seconds(2);  // per device, when the context is destroyed
+    platform::Nanoseconds remove_timeout = std::chrono::seconds(2);  // per device, when the context removes it
+    /// Called when a bound device is withdrawn (unplugged, unbound by its lender, broken), in a worker, after the driver was
+    /// told. The application stops using the driver's instance and calls remove(), soon: the lender waits. Without it the
+    /// context removes the device itself, and nobody may use the instance from other threads.
+    std::function<void(const std::shared_ptr<Device>&)> withdrawn = {};
   };
   static Result<std::unique_ptr<Context>> create(Options options);
   /// Removes every bound device, abandons what still probes, then ends the engine.
@@ -41,7 +46,8 @@ class Context {
   /// The driver's instance, or nullptr when the device is not bound. Valid until the device is removed.
   Bound* bound(const Device& device) noexcept;
   /// quiesce, interrupts masked and synchronised, works disabled, device reset, destructor. Errors: the first of these that
-  /// failed; the device is unbound all the same, and its memory quarantined when it could not be proven quiet.
+  /// failed; the device is unbound all the same, and its memory quarantined when it could not be proven quiet. A device that
+  /// was withdrawn is given back to its lender.
   Result<void> remove(const std::shared_ptr<Device>& device, Deadline deadline);
 
   struct Impl;  // device/context_impl.h; not installed

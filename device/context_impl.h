@@ -14,7 +14,10 @@
 
 namespace upci::inline UPCI_VARIANT::device {
 
+class WithdrawalWatch;  // device/withdrawal.h
+
 struct Context::Impl {
+  ~Impl();
   explicit Impl(Options the_options, std::unique_ptr<Engine> the_engine)
       : options(std::move(the_options)), engine(std::move(the_engine)), placement(engine->topology()) {}
 
@@ -22,7 +25,8 @@ struct Context::Impl {
     enum class State : std::uint8_t { kProbing, kBound, kRemoving };
     std::shared_ptr<Device> device;
     State state = State::kProbing;
-    std::unique_ptr<Bound> bound;  // exactly while kBound
+    std::unique_ptr<Bound> bound;            // exactly while kBound
+    std::shared_ptr<WithdrawalWatch> watch;  // the same; stopped before `bound` goes
   };
 
   const Options options;
@@ -41,7 +45,7 @@ struct Context::Impl {
   Result<void> take_for_probe(const std::shared_ptr<Device>& device);
   void untake(const Device& device);
   std::shared_ptr<Driver> driver_for(const Device& device);
-  void publish(const Device& device, std::unique_ptr<Bound> bound);
+  void publish(const std::shared_ptr<Device>& device, std::unique_ptr<Bound> bound);
   void add_stray(const std::shared_ptr<Job>& job);
   Result<void> remove(const std::shared_ptr<Device>& device, Deadline deadline);
 };
@@ -49,9 +53,12 @@ struct Context::Impl {
 /// While it lives the destructor of the context waits.
 class ContextCall {
  public:
-  explicit ContextCall(Context::Impl& impl) : impl_(impl), bell_(impl.bell) {
-    const std::lock_guard lock(impl_.mutex);
-    ++impl_.calls;
+  explicit ContextCall(Context::Impl& impl) : ContextCall(impl, std::unique_lock(impl.mutex)) {}
+  /// Null once the destructor has begun: it may not look at the count again. It sets `closing` before it takes the lock.
+  static std::unique_ptr<ContextCall> unless_closing(Context::Impl& impl) {
+    std::unique_lock lock(impl.mutex);
+    if (impl.closing.load(std::memory_order_acquire)) return nullptr;
+    return std::unique_ptr<ContextCall>(new ContextCall(impl, std::move(lock)));
   }
   ~ContextCall() {
     {
@@ -64,6 +71,7 @@ class ContextCall {
   ContextCall& operator=(const ContextCall&) = delete;
 
  private:
+  ContextCall(Context::Impl& impl, std::unique_lock<platform::Mutex>) : impl_(impl), bell_(impl.bell) { ++impl_.calls; }
   Context::Impl& impl_;
   const std::shared_ptr<Bell> bell_;
 };

@@ -113,6 +113,9 @@ class Bound {
   /// First half of remove: stop asking the device for anything. The framework then masks and synchronises the interrupts,
   /// disables the works, resets the device, and runs the destructor.
   virtual Result<void> quiesce(Deadline deadline) = 0;
+  /// Whoever lent the device wants it back, or the platform met an error of it: `error` says which. Whoever waits for the
+  /// device should be told; removal follows. Called once at most, on a worker; must not block.
+  virtual void withdrawn(const Error& error) { static_cast<void>(error); }
   /// The instance bound on top of this one (virtio_net on virtio_pci), or nullptr.
   virtual Bound* child() noexcept { return nullptr; }
 

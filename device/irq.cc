@@ -13,10 +13,18 @@ namespace upci::inline UPCI_VARIANT::device {
 
 // --- Irq ---
 
-Irq::Irq(Engine& engine, unsigned vector, int cpu, EventFd eventfd)
-    : engine_(engine), vector_(vector), cpu_(cpu), eventfd_(std::move(eventfd)), source_(&Irq::on_event, this) {}
+Irq::Irq(Device& device, unsigned vector, int cpu, EventFd eventfd)
+    : device_(device),
+      line_(device.irqs().kind() == IrqSource::Kind::kLine),
+      vector_(vector),
+      cpu_(cpu),
+      eventfd_(std::move(eventfd)),
+      source_(&Irq::on_event, this) {}
 
-bool Irq::queue(Work& work) noexcept { return engine_.queue_work_on(cpu_, engine_.system_wq(), work); }
+bool Irq::queue(Work& work) noexcept {
+  Engine& engine = device_.engine();
+  return engine.queue_work_on(cpu_, engine.system_wq(), work);
+}
 
 void Irq::on_event(void* self) {
   Irq& irq = *static_cast<Irq*>(self);
@@ -26,6 +34,12 @@ void Irq::on_event(void* self) {
   irq.signals_.store(irq.signals_.load(std::memory_order_relaxed) + signals, std::memory_order_relaxed);
   irq.interrupts_.store(irq.interrupts_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   if (irq.handler_ != nullptr) irq.handler_(irq.context_, irq);
+  if (!irq.line_) return;
+  // Masked since it was signalled. A device that still holds its line down raises it again at once.
+  auto unmasked = irq.device_.irqs().set_mask(irq.vector_, false);
+  if (!unmasked && unmasked.error().code != Errc::kState) {  // kState: disabled meanwhile
+    log::warn("{}: the interrupt line could not be unmasked: {}", irq.device_.name(), unmasked.error().message());
+  }
 }
 
 // --- IrqVectors ---
@@ -37,7 +51,7 @@ Result<std::unique_ptr<IrqVectors>> IrqVectors::create(Device& device, unsigned 
     return fail(Errc::kUnavailable, fmt::format("{}: {} interrupt vectors are needed, the device offers {}",
                                                 device.name(), count, offered));
   }
-  Engine& engine = device.engine();
+  const Engine& engine = device.engine();
   const Topology& topology = engine.topology();
   if (cpus.empty()) {
     const int here = engine.current_worker_cpu();
@@ -50,7 +64,7 @@ Result<std::unique_ptr<IrqVectors>> IrqVectors::create(Device& device, unsigned 
       return fail(Errc::kInvalid, fmt::format("{}: no CPU {} for interrupt vector {}", device.name(), cpu, i));
     }
     UPCI_TRY_ASSIGN(EventFd eventfd, EventFd::create());
-    vectors->irqs_.push_back(std::unique_ptr<Irq>(new Irq(engine, i, cpu, std::move(eventfd))));
+    vectors->irqs_.push_back(std::unique_ptr<Irq>(new Irq(device, i, cpu, std::move(eventfd))));
   }
   vectors->ask_for_affinity();
   const std::lock_guard lock(device.mutex_);
@@ -66,10 +80,12 @@ IrqVectors::~IrqVectors() {
 
 void IrqVectors::ask_for_affinity() noexcept {
   const Topology& topology = device_->engine().topology();
+  affinity_note_.clear();
   for (const auto& irq : irqs_) {
     if (irq->affinity_set()) continue;
-    const int os_cpu = topology.find(irq->cpu_)->os_cpu;
-    irq->affinity_set_.store(device_->irqs().set_affinity(irq->vector_, os_cpu).has_value(), std::memory_order_relaxed);
+    const auto set = device_->irqs().set_affinity(irq->vector_, topology.find(irq->cpu_)->os_cpu);
+    irq->affinity_set_.store(set.has_value(), std::memory_order_relaxed);
+    if (!set) affinity_note_ = set.error().message();
   }
 }
 

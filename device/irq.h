@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/event_fd.h"
@@ -27,15 +28,19 @@ class Irq {
   std::uint64_t signals() const noexcept { return signals_.load(std::memory_order_relaxed); }
   /// Calls of the top half so far.
   std::uint64_t interrupts() const noexcept { return interrupts_.load(std::memory_order_relaxed); }
+  /// True for INTx: the top half asks the device whether it was the one, which also ends the interrupt; afterwards the
+  /// framework unmasks the line.
+  bool line() const noexcept { return line_; }
   /// True when the vector's affinity follows cpu(); false when the backend has no say.
   bool affinity_set() const noexcept { return affinity_set_.load(std::memory_order_relaxed); }
 
  private:
   friend class IrqVectors;
-  Irq(Engine& engine, unsigned vector, int cpu, EventFd eventfd);
+  Irq(Device& device, unsigned vector, int cpu, EventFd eventfd);
   static void on_event(void* self);
 
-  Engine& engine_;
+  Device& device_;  // kept alive by the IrqVectors
+  const bool line_;
   const unsigned vector_;
   int cpu_;                                        // written before the vector is enabled
   EventFd eventfd_;                                // const after construction
@@ -65,6 +70,8 @@ class IrqVectors {
     irqs_[vector]->context_ = object;
     irqs_[vector]->handler_ = [](void* context, Irq& irq) { (static_cast<T*>(context)->*Method)(irq); };
   }
+  /// Why some vector is not raised on its CPU, or empty. Const after enable().
+  const std::string& affinity_note() const noexcept { return affinity_note_; }
   /// Registers the event sources and routes the vectors to them.
   Result<void> enable();
   /// Masks the vectors at the device and waits for running top halves: none runs afterwards. Idempotent.
@@ -76,6 +83,7 @@ class IrqVectors {
   std::shared_ptr<Device> device_;
   std::vector<std::unique_ptr<Irq>> irqs_;  // const after create()
   bool enabled_ = false;                    // the control path only
+  std::string affinity_note_;               // the same
 };
 
 }  // namespace upci::inline UPCI_VARIANT::device

@@ -277,7 +277,7 @@ void ProbeBatch::publish(Attempt& attempt) {
   // What the driver freed on its way is free, unless there is memory among it that an earlier probe left behind.
   if (!attempt.job->was_quarantined()) quarantine::release(state);
   attempt.device->probe_finished(true);
-  context_.publish(*attempt.device, std::move(outcome.bound));
+  context_.publish(attempt.device, std::move(outcome.bound));
   end(attempt, true);
 }
 
@@ -324,6 +324,9 @@ void ProbeBatch::report_error(Attempt& attempt, Error error) {
     if (!report.reg.empty()) report.timeline = recorder.timeline(report.reg);
   }
   report.error = std::move(error);
+  if (attempt.device && report.error->code != Errc::kNoDriver) {
+    for (std::string& line : attempt.device->control().evidence()) report.notes.push_back(std::move(line));
+  }
 }
 
 void ProbeBatch::note_unquiet(Attempt& attempt, const std::string& why) {

@@ -8,6 +8,7 @@
 
 #include "device/context_impl.h"
 #include "device/teardown.h"
+#include "device/withdrawal.h"
 
 namespace upci::inline UPCI_VARIANT::device {
 namespace {
@@ -40,6 +41,7 @@ class RemovalJob final : public Job {
 
 Result<void> Context::Impl::remove(const std::shared_ptr<Device>& device, Deadline deadline) {
   std::unique_ptr<Bound> bound;
+  std::shared_ptr<WithdrawalWatch> watch;
   {
     const std::lock_guard lock(mutex);
     const auto it = entries.find(device.get());
@@ -48,7 +50,9 @@ Result<void> Context::Impl::remove(const std::shared_ptr<Device>& device, Deadli
     }
     it->second.state = Entry::State::kRemoving;
     bound = std::move(it->second.bound);
+    watch = std::move(it->second.watch);
   }
+  watch->stop();  // it tells the instance, which goes now
   const int cpu = placement.take(device->node()).cpu;
   const auto job = std::make_shared<RemovalJob>(*engine, cpu, bell, device, std::move(bound), deadline);
   if (!job->queue()) job->run_here();
@@ -88,6 +92,7 @@ Result<void> Context::Impl::remove(const std::shared_ptr<Device>& device, Deadli
     }
     bell->wait(seen, limit == platform::kNever ? deadline.when() : limit);
   }
+  if (device->control().notice() != DeviceControl::Notice::kNone) device->control().give_back();
   placement.give_back(cpu);
   untake(*device);
   return done;

@@ -107,7 +107,14 @@ std::optional<Verdict> verdict_of(WaitStep step, bool last) {
       if (records) state.note_wait(wait.step, wait.reg, took);
       return value;
     }
+    const bool withdrawn = step != WaitStep::kDone && control.notice() != DeviceControl::Notice::kNone;
     std::optional<Verdict> verdict;
+    if (withdrawn) {
+      if (records) state.recorder().keep_stack(capture_stack());
+      return end_in(Verdict::kGone, wait,
+                    fmt::format("the device was withdrawn while {} was waited for; it reads {:#x}", wait.reg, value),
+                    "it is being unplugged or unbound, or the platform met an error of it");
+    }
     if (value == wait.all_ones && !control.present()) {
       verdict = Verdict::kGone;
     } else if (step == WaitStep::kDone) {

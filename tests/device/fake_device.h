@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -86,6 +87,18 @@ class FakeControl final : public device::DeviceControl {
     if (on_abandon) on_abandon();
   }
 
+  int notice_fd() const noexcept override { return notice_event ? notice_event->fd() : -1; }
+  Notice notice() noexcept override { return the_notice.load(); }
+  void give_back() noexcept override { log_.add("given back"); }
+  /// The lender wants the device back.
+  void withdraw(Notice notice = Notice::kWithdrawn) {
+    the_notice.store(notice);
+    is_present.store(false);
+    if (notice_event) notice_event->signal();
+  }
+
+  platform::Atomic<Notice> the_notice{Notice::kNone};
+  std::optional<EventFd> notice_event;  // set before the device is used
   platform::Atomic<bool> is_present{true};
   platform::Atomic<bool> can_be_quiet{true};
   std::function<void()> on_abandon;  // set before the device is used
