@@ -15,6 +15,7 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/deadline.h"
@@ -38,6 +39,7 @@ struct NicStats {
   std::uint64_t tx_full = 0;        // times tx_burst accepted fewer than it was given
   std::vector<int> cpus;            // where the bottom halves run, one entry per vector; empty without interrupts
   bool affinity_set = false;        // the backend raises each vector on its CPU
+  std::string affinity_note;        // why not
   std::uint64_t ring_accesses = 0;  // seen by the observers of the rings; 0 with the plain access policy
   std::uint64_t ring_violations = 0;  // breaches by this driver that they found
 };

@@ -84,7 +84,7 @@ void NicBase::config_bottom_half(Work&) {
 
 void NicBase::begin_service() noexcept {
   serving_.store(true);
-  if (config_missed_.load()) queue_on(kConfigVector, config_work_);
+  if (config_missed_.load()) queue_config_work();
 }
 
 void NicBase::begin_stop() noexcept {
@@ -130,6 +130,7 @@ void NicBase::add_common_stats(NicStats& stats) const {
   }
   if (!vectors_) return;
   stats.affinity_set = true;
+  stats.affinity_note = vectors_->affinity_note();
   for (unsigned i = 0; i < vectors_->count(); ++i) {
     const device::Irq& irq = (*vectors_)[i];
     stats.top_halves += irq.interrupts();

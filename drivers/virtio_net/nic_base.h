@@ -32,10 +32,12 @@ struct RingObservers {
 
 class NicBase : public Nic {
  public:
-  /// Which vector does what. Three vectors: one each; two: the queues share one.
+  /// Which vector does what. Three vectors: one each; two: the queues share one; one (INTx is always one): all share it.
   static constexpr unsigned kConfigVector = 0;
-  static constexpr unsigned kRxVector = 1;
-  unsigned tx_vector() const noexcept { return vectors_->count() > 2 ? 2 : 1; }
+  unsigned rx_vector() const noexcept { return vectors_->count() > 1 ? 1 : 0; }
+  unsigned tx_vector() const noexcept { return vectors_->count() > 2 ? 2 : rx_vector(); }
+  /// False for INTx, where the card is not told vectors but asked (ISR status) what an interrupt was for.
+  bool message_vectors() const noexcept { return !(*vectors_)[0].line(); }
 
   Mac mac() const override { return info_.mac; }
   std::uint16_t mtu() const override { return info_.mtu; }
@@ -43,8 +45,9 @@ class NicBase : public Nic {
   Result<bool> update_link(Deadline deadline) override;
   std::size_t alloc(std::span<Packet*> packets) override { return pool_.alloc(packets); }
   std::optional<Error> failed() const override;
+  void withdrawn(const Error& error) override { set_failed(error); }
 
-  /// Null when the card has too few vectors.
+  /// Null when the card has no interrupt.
   device::IrqVectors* vectors() noexcept { return vectors_.get(); }
 
  protected:
@@ -71,13 +74,16 @@ class NicBase : public Nic {
   void queue_on(unsigned vector, Work& work) noexcept { (*vectors_)[vector].queue(work); }
   void add_common_stats(NicStats& stats) const;
 
+  /// The top half's part for configuration changes, where a vector is shared.
+  void queue_config_work() noexcept { queue_on(kConfigVector, config_work_); }
+
   virtio::Device device_;                        // const after construction
   PacketPool pool_;                              // its own rules
   const RingObservers observers_;                // const; their own rules
   std::unique_ptr<device::IrqVectors> vectors_;  // const after construction
 
  private:
-  void config_top_half(device::Irq& irq) { irq.queue(config_work_); }
+  void config_top_half(device::Irq&) { queue_config_work(); }
   /// Configuration changed: link status, or the device asks to be reset.
   void config_bottom_half(Work&);
 

@@ -15,6 +15,7 @@
 #include "drivers/virtio_net/rx_queue.h"
 #include "drivers/virtio_net/tx_queue.h"
 #include "virtio/queue.h"
+#include "virtio/spec/pci.h"
 
 namespace upci::inline UPCI_VARIANT::virtio_net {
 
@@ -40,10 +41,12 @@ class NicImpl final : public NicBase {
     rx_.disable_interrupts();
     tx_.disable_interrupts();
     if (!vectors_) return;
-    if (tx_vector() == kRxVector) {
-      vectors_->template set_handler<&NicImpl::queues_top_half>(kRxVector, this);
+    if (vectors_->count() == 1) {
+      vectors_->template set_handler<&NicImpl::only_top_half>(0, this);
+    } else if (tx_vector() == rx_vector()) {
+      vectors_->template set_handler<&NicImpl::queues_top_half>(rx_vector(), this);
     } else {
-      vectors_->template set_handler<&NicImpl::rx_top_half>(kRxVector, this);
+      vectors_->template set_handler<&NicImpl::rx_top_half>(rx_vector(), this);
       vectors_->template set_handler<&NicImpl::tx_top_half>(tx_vector(), this);
     }
   }
@@ -103,14 +106,14 @@ class NicImpl final : public NicBase {
   Result<void> set_receiver(Receiver receiver) override {
     if (!receiver) return fail(Errc::kInvalid, "set_receiver needs a receiver");
     if (!vectors_) {
-      return fail(Errc::kUnavailable, device_.device().name() + ": the network card has too few interrupt vectors",
+      return fail(Errc::kUnavailable, device_.device().name() + ": the network card has no interrupt",
                   "poll it: tx_burst and rx_burst need no interrupts");
     }
     const std::lock_guard lock(rx_mutex_);
     if (receiver_) return fail(Errc::kState, device_.device().name() + ": a receiver is set already");
     receiver_ = std::move(receiver);
     interrupt_mode_.store(true, std::memory_order_release);
-    if (rx_.enable_interrupts()) queue_on(kRxVector, rx_work_);
+    if (rx_.enable_interrupts()) queue_on(rx_vector(), rx_work_);
     return {};
   }
 
@@ -159,13 +162,23 @@ class NicImpl final : public NicBase {
     if (tx_wanted_.load(std::memory_order_acquire)) irq.queue(tx_work_);
   }
 
+  /// Section "Notification of Device Configuration Changes"/"ISR status capability": reading the ISR status clears it and
+  /// ends the line interrupt; bit 0 is for queues, bit 1 for the configuration. With MSI-X it is not used, and the one
+  /// vector can be for anything.
+  void only_top_half(device::Irq& irq) {
+    std::uint8_t isr = virtio::spec::pci::kIsrQueue | virtio::spec::pci::kIsrConfig;
+    if (irq.line()) isr = device_.transport().isr();
+    if ((isr & virtio::spec::pci::kIsrConfig) != 0) queue_config_work();
+    if ((isr & virtio::spec::pci::kIsrQueue) != 0) queues_top_half(irq);
+  }
+
   bool interrupt_mode() const noexcept { return interrupt_mode_.load(std::memory_order_acquire); }
 
   /// After packets went back to the pool: a receive ring that ran dry because the pool was empty gets no interrupt that
   /// would fill it.
   void feed_starved_receiver() {
     if (rx_.starved() && interrupt_mode()) [[unlikely]]
-      queue_on(kRxVector, rx_work_);
+      queue_on(rx_vector(), rx_work_);
   }
 
   std::size_t send(std::span<Packet* const> packets) {
@@ -232,7 +245,7 @@ class NicImpl final : public NicBase {
     }
     // Without the lock, which quiesce() takes: the receiver may sleep. receiver_ does not change any more.
     if (count != 0) receiver_(std::span<Packet* const>(packets).first(count));
-    if (again) queue_on(kRxVector, rx_work_);
+    if (again) queue_on(rx_vector(), rx_work_);
   }
 
   const device::DmaBuffer rx_memory_;

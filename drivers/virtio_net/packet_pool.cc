@@ -12,22 +12,38 @@ namespace {
 
 constexpr std::uint32_t kLine = 64;
 constexpr std::uint32_t kSmallestSlot = 2048;
+// What is asked for at once where it must be physically contiguous: fits a huge page many times.
+constexpr std::size_t kPhysicalPiece = 64 * 1024;
 
 }  // namespace
 
 Result<PacketPool> PacketPool::create(const virtio::Device& device, std::size_t count, std::uint32_t frame_bytes) {
   const std::uint32_t slot = std::max(kSmallestSlot, (kHeadroom + frame_bytes + kLine - 1) / kLine * kLine);
-  UPCI_TRY_ASSIGN(device::DmaBuffer memory, virtio::alloc_buffers(device, count * slot));
-  std::vector<Packet> packets(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    packets[i].data = memory.va() + i * slot + kHeadroom;
-    packets[i].iova = memory.iova() + i * slot + kHeadroom;
-    packets[i].capacity = slot - kHeadroom;
+  const bool physical = virtio::dma_kind(device) == device::DmaKind::kPhysical;
+  std::size_t piece = physical ? std::max<std::size_t>(1, kPhysicalPiece / slot) : count;
+  std::vector<device::DmaBuffer> memory;
+  std::vector<Packet> packets;
+  packets.reserve(count);
+  while (packets.size() < count) {
+    piece = std::min(piece, count - packets.size());
+    auto buffer = virtio::alloc_buffers(device, piece * slot);
+    if (!buffer && piece > 1 && buffer.error().code != Errc::kVerdict) {
+      piece /= 2;  // less may still be there in one piece
+      continue;
+    }
+    if (!buffer) return std::unexpected(std::move(buffer).error());
+    for (std::size_t i = 0; i < piece; ++i) {
+      Packet& packet = packets.emplace_back();
+      packet.data = buffer->va() + i * slot + kHeadroom;
+      packet.iova = buffer->iova() + i * slot + kHeadroom;
+      packet.capacity = slot - kHeadroom;
+    }
+    memory.push_back(std::move(*buffer));
   }
   return PacketPool(std::move(memory), std::move(packets));
 }
 
-PacketPool::PacketPool(device::DmaBuffer memory, std::vector<Packet> packets)
+PacketPool::PacketPool(std::vector<device::DmaBuffer> memory, std::vector<Packet> packets)
     : memory_(std::move(memory)), packets_(std::move(packets)) {
   free_.reserve(packets_.size());
   for (std::size_t i = packets_.size(); i-- > 0;) free_.push_back(&packets_[i]);

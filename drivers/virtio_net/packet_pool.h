@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The buffers of one card: one block of DMA memory, cut into slots of equal size.
+// The buffers of one card: DMA memory, cut into slots of equal size.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,8 @@ class PacketPool {
   /// Bytes in front of each frame: the virtio header lies at their end, so that it and the frame are one segment.
   static constexpr std::uint32_t kHeadroom = 64;
 
-  /// `count` packets that hold frames of at least `frame_bytes`. Errors: those of Device::dma_alloc.
+  /// `count` packets that hold frames of at least `frame_bytes`. A device that bypasses the IOMMU needs physically contiguous
+  /// memory, which comes in small pieces: the pool then consists of many. Errors: those of Device::dma_alloc.
   static Result<PacketPool> create(const virtio::Device& device, std::size_t count, std::uint32_t frame_bytes);
   PacketPool(PacketPool&& other) noexcept;
 
@@ -30,10 +31,10 @@ class PacketPool {
   std::size_t size() const noexcept { return packets_.size(); }
 
  private:
-  PacketPool(device::DmaBuffer memory, std::vector<Packet> packets);
+  PacketPool(std::vector<device::DmaBuffer> memory, std::vector<Packet> packets);
 
-  device::DmaBuffer memory_;     // const after construction
-  std::vector<Packet> packets_;  // const after construction; what is in a packet belongs to who holds it
+  std::vector<device::DmaBuffer> memory_;  // const after construction
+  std::vector<Packet> packets_;            // const after construction; what is in a packet belongs to who holds it
   platform::Mutex mutex_;
   std::vector<Packet*> free_;  // mutex_; a stack: the packet used last is the likeliest in the cache
 };

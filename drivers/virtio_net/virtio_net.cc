@@ -62,10 +62,10 @@ Result<CardInfo> read_card(const virtio::Device& device, Deadline deadline) {
   return info;
 }
 
-/// The vectors that the driver can use, on the probing CPU: one of the device's node. Null when there are too few.
+/// The vectors that the driver can use, on the probing CPU: one of the device's node. Null when there is none.
 Result<std::unique_ptr<device::IrqVectors>> make_vectors(device::Device& device) {
   const unsigned offered = device.irqs().count();
-  if (offered < 2) return std::unique_ptr<device::IrqVectors>();
+  if (offered == 0) return std::unique_ptr<device::IrqVectors>();
   return device::IrqVectors::create(device, std::min(offered, 3U));
 }
 
@@ -147,18 +147,15 @@ Result<std::unique_ptr<virtio::Bound>> NetDriver::build(virtio::Device& device, 
   auto nic = std::make_unique<Impl>(device, info, std::move(pool), std::move(observers), std::move(vectors),
                                     std::move(rx_part), std::move(tx_part));
   // Before the queues are told their vectors: a legacy device has the vector registers only while MSI-X is enabled.
-  if (interrupts) {
-    UPCI_TRY(nic->vectors()->enable());
+  if (interrupts) UPCI_TRY(nic->vectors()->enable());
+  std::uint16_t rx_vector = virtio::Transport::kNoVector, tx_vector = virtio::Transport::kNoVector;
+  if (interrupts && nic->message_vectors()) {
     UPCI_TRY(transport.set_config_vector(Impl::kConfigVector));
+    rx_vector = static_cast<std::uint16_t>(nic->rx_vector());
+    tx_vector = static_cast<std::uint16_t>(nic->tx_vector());
   }
-  const auto vector = [&](unsigned wanted) {
-    return interrupts ? static_cast<std::uint16_t>(wanted) : virtio::Transport::kNoVector;
-  };
-  UPCI_TRY_ASSIGN(auto rx_notifier,
-                  transport.setup_queue(net::kReceiveQueue, rx_size, rx_addresses, vector(Impl::kRxVector)));
-  const unsigned tx_vector = interrupts ? nic->tx_vector() : 0;
-  UPCI_TRY_ASSIGN(auto tx_notifier,
-                  transport.setup_queue(net::kTransmitQueue, tx_size, tx_addresses, vector(tx_vector)));
+  UPCI_TRY_ASSIGN(auto rx_notifier, transport.setup_queue(net::kReceiveQueue, rx_size, rx_addresses, rx_vector));
+  UPCI_TRY_ASSIGN(auto tx_notifier, transport.setup_queue(net::kTransmitQueue, tx_size, tx_addresses, tx_vector));
   nic->set_notifiers(std::move(rx_notifier), std::move(tx_notifier));
   return nic;
 }

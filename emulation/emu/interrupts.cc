@@ -46,7 +46,7 @@ Result<void> Interrupts::disable() {
   for (Vector& vector : vectors_) {
     vector.fd.reset();
     vector.masked = true;
-    vector.pending = false;
+    if (msix_) vector.pending = false;  // what the line stands at is the device's
   }
   return {};
 }
@@ -73,9 +73,14 @@ void Interrupts::raise(unsigned vector) noexcept {
 
 void Interrupts::raise_line() noexcept {
   const std::lock_guard lock(mutex_);
-  if (msix_ || !enabled_) return;
+  if (msix_) return;
   vectors_[0].pending = true;
   deliver_pending();
+}
+
+void Interrupts::lower_line() noexcept {
+  const std::lock_guard lock(mutex_);
+  if (!msix_) vectors_[0].pending = false;
 }
 
 bool Interrupts::msix_enabled() const noexcept {
@@ -144,7 +149,11 @@ void Interrupts::write_table(std::uint64_t offset, std::uint32_t value) noexcept
 }
 
 void Interrupts::deliver(Vector& vector) noexcept {
-  vector.pending = false;
+  if (msix_) {
+    vector.pending = false;
+  } else {
+    vector.masked = true;
+  }
   if (!vector.fd) return;
   const std::uint64_t one = 1;
   while (::write(vector.fd.get(), &one, sizeof(one)) < 0 && errno == EINTR) {}

@@ -21,6 +21,7 @@ class Interrupts final : public device::IrqSource {
 
   // The driver's side. The descriptors are duplicated, as the kernel holds its own reference of them.
   unsigned count() const override { return static_cast<unsigned>(vectors_.size()); }
+  Kind kind() const override { return msix_ ? Kind::kMessage : Kind::kLine; }
   Result<void> enable(std::span<const int> eventfds) override;
   Result<void> disable() override;
   Result<void> set_mask(unsigned vector, bool masked) override;
@@ -29,8 +30,10 @@ class Interrupts final : public device::IrqSource {
   // The device's side.
   /// Sends an MSI-X message, or notes it as pending while the vector is masked. Nothing for a vector that is not there.
   void raise(unsigned vector) noexcept;
-  /// Asserts the INTx line; nothing while MSI-X is enabled.
+  /// Asserts the INTx line, until lower_line(); nothing for a device with MSI-X. Each signal masks it, as a host does with
+  /// a level-triggered interrupt that it cannot handle at once; unmasked while it is still asserted, it signals again.
   void raise_line() noexcept;
+  void lower_line() noexcept;
   bool msix_enabled() const noexcept;
   /// The command register's Interrupt Disable bit.
   void disable_line(bool disabled) noexcept;

@@ -123,7 +123,7 @@ void VirtioCore::clear() noexcept {
   queues_ = {};
   for (VirtQueue& queue : queues_) queue.size = max_queue_size();
   config_vector_ = virtio::spec::pci::kNoVector;
-  isr_ = 0;
+  take_isr();
   broken_ = false;
 }
 
@@ -188,7 +188,10 @@ void VirtioCore::write_config(Via via, std::uint64_t offset, std::uint8_t value)
   violation(fmt::format("the read-only configuration byte {} is written", offset));
 }
 
-std::uint8_t VirtioCore::take_isr() noexcept { return std::exchange(isr_, std::uint8_t{0}); }
+std::uint8_t VirtioCore::take_isr() noexcept {
+  interrupts_.lower_line();
+  return std::exchange(isr_, std::uint8_t{0});
+}
 
 void VirtioCore::set_link(bool up) {
   const std::uint8_t wanted = up ? net::kLinkUp : 0;
