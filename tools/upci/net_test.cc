@@ -105,6 +105,7 @@ Json to_json(const TrafficResult& result, const TrafficOptions& options) {
   json["bottom_halves"] = result.bottom_halves;
   json["cpus"] = result.cpus;
   json["seconds"] = result.seconds;
+  json["notes"] = result.notes;
   if (options.observed) {
     json["ring_accesses"] = result.ring_accesses;
     json["ring_violations"] = result.ring_violations;
@@ -128,6 +129,7 @@ std::string to_text(const TrafficResult& result, const TrafficOptions& options) 
     text += fmt::format("rings       {} accesses observed, {} breaches of the driver's part\n", result.ring_accesses,
                         result.ring_violations);
   }
+  for (const std::string& note : result.notes) text += fmt::format("note        {}\n", note);
   const double rate = result.seconds > 0 ? static_cast<double>(result.received) / result.seconds : 0;
   text += fmt::format("time        {:.3f} s, {:.0f} frames of {} bytes a second\n", result.seconds, rate, options.size);
   return text;
@@ -168,6 +170,8 @@ ExitCode run(const CLI::App& command, const Options& options, Interruption& inte
     const OnInterruption give_up(interruption, [&] { (*session)->abandon(); });
     result = run_traffic(**session, request->traffic);
   }
+  if (result.error || result.lost + result.corrupt > 0) (*session)->add_evidence(result.notes);
+  (*session)->give_back_withdrawn(result.notes);
   if (Interruption::signal() != 0) return ExitCode::kError;
 
   if (result.error) code = worse(code, give_up(*result.error));

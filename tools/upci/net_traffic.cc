@@ -2,10 +2,12 @@
 #include "tools/upci/net_traffic.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -163,6 +165,7 @@ void settle(const Flows& flows, bool poll) {
 struct Counters {
   std::uint64_t interrupts = 0, bottom_halves = 0, wakeups = 0, ring_accesses = 0, ring_violations = 0;
   std::set<int> cpus = {};
+  std::map<int, std::uint64_t> displaced = {};  // per CPU
 };
 
 Counters read_counters(const Engine& engine, std::span<Nic* const> nics) {
@@ -175,8 +178,32 @@ Counters read_counters(const Engine& engine, std::span<Nic* const> nics) {
     counters.ring_violations += stats.ring_violations;
     counters.cpus.insert(stats.cpus.begin(), stats.cpus.end());
   }
-  for (const int cpu : counters.cpus) counters.wakeups += engine.stats(cpu).wakeups;
+  for (const int cpu : counters.cpus) {
+    const PoolStats stats = engine.stats(cpu);
+    counters.wakeups += stats.wakeups;
+    counters.displaced[cpu] = stats.displaced;
+  }
   return counters;
+}
+
+std::vector<std::string> make_notes(std::span<Nic* const> nics, const Counters& before, const Counters& after) {
+  std::vector<std::string> notes;
+  for (std::size_t i = 0; i < nics.size(); ++i) {
+    const virtio_net::NicStats stats = nics[i]->stats();
+    if (stats.cpus.empty()) continue;
+    const std::string card = nics.size() > 1 ? fmt::format("card {}: ", i + 1) : std::string();
+    notes.push_back(
+        stats.affinity_set
+            ? fmt::format("{}its interrupts are raised on CPU {}", card, fmt::join(stats.cpus, ", "))
+            : fmt::format("{}where its interrupts are raised is not ours to say: {}", card, stats.affinity_note));
+  }
+  for (const auto& [cpu, count] : after.displaced) {
+    const auto earlier = before.displaced.find(cpu);
+    const std::uint64_t times = count - (earlier == before.displaced.end() ? 0 : earlier->second);
+    if (times == 0) continue;
+    notes.push_back(fmt::format("CPU {} went offline meanwhile: its work went on elsewhere, {} times", cpu, times));
+  }
+  return notes;
 }
 
 }  // namespace
@@ -215,6 +242,7 @@ Result<TrafficResult> run_traffic(Engine& engine, std::span<Nic* const> nics, co
   result.wakeups = after.wakeups - before.wakeups;
   result.ring_accesses = after.ring_accesses - before.ring_accesses;
   result.ring_violations = after.ring_violations;  // since the probe
+  result.notes = make_notes(nics, before, after);
   if (result.bottom_halves > 0) result.cpus.assign(after.cpus.begin(), after.cpus.end());
   return result;
 }

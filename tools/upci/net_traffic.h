@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/error.h"
@@ -29,8 +30,9 @@ struct TrafficResult {
   std::uint64_t wakeups = 0;   // of the workers of the CPUs that serve the vectors, from their idle wait
   std::vector<int> cpus = {};  // where bottom halves ran
   std::uint64_t ring_accesses = 0, ring_violations = 0;  // with the observed access policy only
-  double seconds = 0;                                    // from the first frame to the last arrival
-  std::optional<Error> error = {};                       // why a card stopped
+  std::vector<std::string> notes = {};  // what else a reader should know: where interrupts are raised, CPUs that went
+  double seconds = 0;                   // from the first frame to the last arrival
+  std::optional<Error> error = {};      // why a card stopped
 };
 
 /// Sends and checks. One card: its frames come back to it. Two: each sends to the other. By interrupt, each card's receiver

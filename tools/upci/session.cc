@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/upci/session.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <chrono>
 #include <optional>
 #include <utility>
 
@@ -16,6 +19,7 @@ namespace {
 
 using OpenResult = Result<std::shared_ptr<pci::Device>>;
 
+constexpr auto kRemoveTimeout = std::chrono::seconds(2);
 // Starting a QEMU is mostly waiting for it; more at once than this only makes each slower.
 constexpr std::size_t kOpenersAtMost = 8;
 
@@ -60,6 +64,10 @@ Result<std::unique_ptr<Session>> Session::create() {
   UPCI_TRY_ASSIGN(Topology topology, Topology::detect());
   device::Context::Options options;
   options.engine.topology = std::move(topology);
+  // The commands see it by the card's failure, and remove the device when they do not use it any more.
+  options.withdrawn = [](const std::shared_ptr<device::Device>& device) {
+    log::warn("{}: the device was withdrawn", device->name());
+  };
   UPCI_TRY_ASSIGN(std::unique_ptr<device::Context> context, device::Context::create(std::move(options)));
   std::vector<std::unique_ptr<virtio::Driver>> virtio_drivers;
   virtio_drivers.push_back(virtio_net::make_driver());
@@ -101,6 +109,28 @@ std::vector<device::Report> Session::probe(const std::vector<Uri>& uris, platfor
   std::vector<device::Report> probed = context_->probe(opened, timeout);
   for (std::size_t i = 0; i < probed.size() && i < places.size(); ++i) reports[places[i]] = std::move(probed[i]);
   return reports;
+}
+
+void Session::add_evidence(std::vector<std::string>& notes) {
+  for (const std::shared_ptr<pci::Device>& device : devices_) {
+    if (!device) continue;
+    for (std::string& line : device->control().evidence()) notes.push_back(std::move(line));
+  }
+}
+
+void Session::give_back_withdrawn(std::vector<std::string>& notes) {
+  for (const std::shared_ptr<pci::Device>& device : devices_) {
+    if (!device || device->control().notice() == device::DeviceControl::Notice::kNone) continue;
+    const platform::TimePoint begin = platform::Clock::now();
+    const bool was_bound = context_->bound(*device) != nullptr;
+    const auto removed = was_bound ? context_->remove(device, Deadline::after(kRemoveTimeout)) : Result<void>();
+    device->control().give_back();
+    const auto took = std::chrono::duration<double, std::milli>(platform::Clock::now() - begin);
+    notes.push_back(removed
+                        ? fmt::format("{}: withdrawn; its driver was removed and the device given back in {:.1f} ms",
+                                      device->name(), took.count())
+                        : fmt::format("{}: withdrawn; {}", device->name(), removed.error().message()));
+  }
 }
 
 void Session::abandon() noexcept {
