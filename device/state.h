@@ -44,6 +44,11 @@ class DeviceState {
   void set_quarantined(bool on) noexcept { quarantined_.store(on, std::memory_order_release); }
   bool quarantined() const noexcept { return quarantined_.load(std::memory_order_acquire); }
 
+  /// The driver has reset the device by the device's own means, the device has confirmed it, and nothing was started since.
+  /// With bus mastering off that proves a function quiet that has no function-level reset.
+  void set_own_reset(bool on) noexcept { own_reset_.store(on, std::memory_order_release); }
+  bool own_reset() const noexcept { return own_reset_.load(std::memory_order_acquire); }
+
  private:
   friend class DrivingScope;
   FlightRecorder recorder_;                    // its own rules
@@ -51,6 +56,7 @@ class DeviceState {
   platform::Atomic<bool> taken_{false};        // atomic; set by the first DrivingScope
   platform::Atomic<bool> abandoned_{false};    // atomic; set once
   platform::Atomic<bool> quarantined_{false};  // atomic
+  platform::Atomic<bool> own_reset_{false};    // atomic
 };
 
 /// While it lives, the calling thread is the one that drives the device: its accesses, and no other thread's, are recorded.

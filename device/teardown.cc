@@ -23,8 +23,9 @@ void disable_works(Engine& engine, Bound& bound) {
 
 Result<void> silence(Device& device, Deadline deadline) {
   Result<void> done = device.control().set_bus_master(false);
+  const bool own_reset = done && device.state()->own_reset();
   keep_first(done, device.control().reset(deadline));
-  if (!device.control().proven_quiet()) {
+  if (!own_reset && !device.control().proven_quiet()) {
     device.state()->set_quarantined(true);
     if (done) {
       done = fail(Errc::kUnavailable, device.name() + ": the device cannot be proven to have stopped writing to memory",

@@ -14,7 +14,8 @@ namespace upci::inline UPCI_VARIANT::device {
 /// device may ask for a second more (PCI Express Base Specification, "Function Level Reset").
 inline constexpr platform::Nanoseconds kSilenceTimeout = std::chrono::milliseconds(1500);
 
-/// Bus mastering off, reset; then, if the device is proven quiet, ends its quarantine and frees what was kept for it.
+/// Bus mastering off, reset; then, if the device is proven quiet (by the backend, or by bus mastering off and the device's own
+/// reset), ends its quarantine and frees what was kept for it.
 /// Errors: what failed, when it could not be proven quiet: the device stays quarantined.
 Result<void> silence(Device& device, Deadline deadline);
 

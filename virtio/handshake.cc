@@ -124,6 +124,7 @@ void give_up(Transport& transport, const Error& error) {
 Result<void> bring_up(const std::shared_ptr<Transport>& transport, Driver& driver, Deadline deadline,
                       std::unique_ptr<Bound>& bound) {
   // Only now, after the reset: a device that was left running with another driver's rings must not reach memory.
+  state_of(*transport).set_own_reset(false);
   UPCI_TRY(transport->device().control().set_bus_master(true));
   UPCI_TRY(acknowledge(*transport, deadline));
   UPCI_TRY_ASSIGN(const std::uint64_t features, negotiate_features(*transport, driver, deadline));

@@ -9,6 +9,7 @@
 #include "virtio/spec/features.h"
 #include "virtio/spec/pci.h"
 #include "virtio/spec/ring.h"
+#include "virtio/spec/status.h"
 #include "virtio/split_ring.h"
 
 namespace upci::inline UPCI_VARIANT::virtio {
@@ -57,8 +58,12 @@ Result<device::DmaBuffer> alloc_ring(const Device& device, std::uint16_t size) {
 }
 
 Result<void> silence(Transport& transport, Deadline deadline) {
+  // A device whose registers are not reached may read 0 as well: only one that was seen alive confirms anything.
+  const bool alive = transport.status() != spec::status::kReset;
   auto done = reset(transport, deadline);
-  if (!done) transport.device().state()->set_quarantined(true);
+  device::DeviceState& state = *transport.device().state();
+  state.set_own_reset(done && alive);
+  if (!done) state.set_quarantined(true);
   return done;
 }
 

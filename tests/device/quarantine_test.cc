@@ -89,6 +89,19 @@ TEST(Quarantine, KeepsTheMemoryOfARemovedDeviceThatIsNotProvenQuiet) {
   });
 }
 
+// A legacy device on a conventional bus has no function-level reset.
+TEST(Quarantine, TheDevicesOwnResetWithBusMasteringOffIsAProof) {
+  on_platform([] {
+    auto context = make_context();
+    auto device = make_device(*context, "fake:old", binds_with_memory);
+    EXPECT_EQ(context->probe(device, 1s).result, "ok");
+    device->control().can_be_quiet.store(false);
+    device->state()->set_own_reset(true);
+    EXPECT_TRUE(context->remove(device, Deadline::after(1s)).has_value());
+    EXPECT_EQ(device->dma().live(), 0);
+  });
+}
+
 TEST(Quarantine, ASuccessfulSecondProbeDoesNotFreeWhatTheFirstLeftBehind) {
   on_platform([] {
     auto context = make_context();
