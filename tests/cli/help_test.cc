@@ -7,7 +7,7 @@ namespace upci::test {
 namespace {
 
 const std::vector<std::vector<std::string>> kCommands = {{},          {"list"}, {"probe"}, {"net"}, {"net", "test"},
-                                                         {"version"}, {"help"}};
+                                                         {"bind"},    {"unbind"}, {"version"}, {"help"}};
 
 TEST(Help, OfEachCommandGoesToStdoutAndIsDone) {
   for (const std::vector<std::string>& command : kCommands) {

@@ -142,16 +142,39 @@ TEST(Probe, AbsentAddressIsSaidAndHoldsUpNobody) {
   EXPECT_EQ(devices[1]["result"], "ok");
 }
 
-TEST(Probe, FunctionOfThisMachineIsRefusedAndNotTouched) {
+TEST(Probe, FunctionThatIsNotBoundToVfioIsRefusedAndNotTouched) {
   const json functions = run_upci({"list", "--json"}).json()["functions"];
-  if (functions.empty()) GTEST_SKIP() << "this machine shows no PCI function";
-  const std::string address = functions[0]["address"];
+  const auto ours = [](const json& function) { return function["driver"] != "vfio-pci"; };
+  const auto found = std::find_if(functions.begin(), functions.end(), ours);
+  if (found == functions.end()) GTEST_SKIP() << "this machine shows no PCI function that is not bound to vfio-pci";
+  const std::string address = (*found)["address"];
   const Outcome outcome = run_upci({"probe", address, "--json"});
   EXPECT_EQ(outcome.exit_code, 5) << outcome;
   const json device = outcome.json()["devices"].at(0);
   EXPECT_EQ(device["result"], "error");
-  EXPECT_NE(device["error"].get<std::string>().find("VFIO"), std::string::npos) << device;
+  EXPECT_NE(device["error"].get<std::string>().find("bound to"), std::string::npos) << device;
+  EXPECT_NE(device["advice"].get<std::string>().find("upci bind " + address), std::string::npos) << device;
   EXPECT_EQ(run_upci({"list", "--json"}).json()["functions"], functions);
+}
+
+TEST(Probe, WaysToAFunctionThatAreNotCarriedAreSaidSo) {
+  for (const char* access : {"iommufd", "noiommu"}) {
+    const Outcome outcome = run_upci({"probe", std::string("vfio:fffe:ff:1f.7,access=") + access, "--json"});
+    EXPECT_EQ(outcome.exit_code, 5) << outcome;
+    EXPECT_NE(outcome.json()["devices"].at(0)["error"].get<std::string>().find(access), std::string::npos) << outcome;
+  }
+}
+
+TEST(Probe, AFaultOfThePlatformCanBeGivenToAnyDevice) {
+  const Outcome ok = run_upci({"net", "test", "emu:virtio-net,fault=irq-lost", "--frames", "10", "--poll", "--json"});
+  EXPECT_EQ(ok.exit_code, 0) << ok;
+  const Outcome lost =
+      run_upci({"net", "test", "emu:virtio-net,fault=irq-lost", "--frames", "10", "--idle", "100ms", "--json"});
+  EXPECT_EQ(lost.exit_code, 1) << lost;
+  EXPECT_EQ(lost.json()["received"], 0) << lost;
+  const Outcome refused = run_upci({"probe", "emu:virtio-net,access_platform=off,fault=dma-unmapped", "--json"});
+  EXPECT_EQ(refused.exit_code, 5) << refused;
+  EXPECT_NE(refused.json()["devices"].at(0)["error"].get<std::string>().find("IOMMU"), std::string::npos) << refused;
 }
 
 TEST(Probe, UnixWireWithoutAListenerLacksSomethingOfTheEnvironment) {

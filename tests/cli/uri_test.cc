@@ -45,6 +45,16 @@ TEST(Uri, ReservedWordsDoNotReachTheModel) {
   EXPECT_TRUE(uri->wire_given);
 }
 
+TEST(Uri, FaultsOfThePlatformAreForEveryScheme) {
+  for (const char* text : {"0000:65:00.0,fault=dma-unmapped", "qemu:virtio-net-pci,fault=irq-lost",
+                           "emu:virtio-net,fault=irq-lost"}) {
+    const auto uri = parse_uri(text);
+    ASSERT_TRUE(uri) << text << ": " << uri.error().message();
+    EXPECT_FALSE(uri->platform_fault.empty()) << text;
+    EXPECT_TRUE(uri->spec.fault.empty()) << text;
+  }
+}
+
 TEST(Uri, FeaturesAreInsistedOnOrDeclinedByTheSpecificationsNames) {
   const auto uri = parse_uri("emu:virtio-net,features=+MRG_RXBUF:-event_idx:+VIRTIO_F_VERSION_1:-VIRTIO_NET_F_MTU");
   ASSERT_TRUE(uri) << uri.error().message();

@@ -62,6 +62,17 @@ INSTANTIATE_TEST_SUITE_P(
         Arguments{"net", "test", "emu:virtio-net,wire=cable:b", "emu:virtio-net,wire=cable:a", "--frames", "1"},
         Arguments{"net", "test", "emu:virtio-net,wire=loopback", "emu:virtio-net,wire=loopback", "--frames", "1"}));
 
+INSTANTIATE_TEST_SUITE_P(BindAndUnbind, Usage,
+                         testing::Values(Arguments{"bind"}, Arguments{"bind", "nonsense"}, Arguments{"bind", "41:00.0"},
+                                         Arguments{"bind", "vfio:ffff:ff:1f.7"}, Arguments{"bind", "ffff:ff:1f.8"},
+                                         Arguments{"bind", "ffff:ff:1f.7", "ffff:ff:1f.7"},
+                                         Arguments{"bind", "ffff:ff:1f.7", "nonsense"}, Arguments{"bind", "--hold"},
+                                         Arguments{"bind", "ffff:ff:1f.7", "--all"}, Arguments{"bind", ""},
+                                         Arguments{"unbind"}, Arguments{"unbind", "nonsense"},
+                                         Arguments{"unbind", "--all", "ffff:ff:1f.7"},
+                                         Arguments{"unbind", "ffff:ff:1f.7", "FFFF:FF:1F.7"},
+                                         Arguments{"unbind", "ffff:ff:1f.7", "--hold"}));
+
 TEST(UsageMessage, NamesWhatIsWrongAndWhatCouldBeWritten) {
   const Outcome fault = run_upci({"probe", "emu:virtio-net,fault=nonsense"});
   EXPECT_NE(fault.err.find("nonsense"), std::string::npos) << fault;

@@ -42,7 +42,8 @@ std::string device_help() {
       "Devices:\n"
       "  emu:virtio-net[,modern|legacy|transitional]   a model in this process; modern by default\n"
       "  qemu:MODEL[,PROPERTY=VALUE]...                QEMU's model, in a QEMU of its own; no root needed\n"
-      "  0000:65:00.0, vfio:0000:65:00.0               a PCI function of this machine (not driven by this version)\n"
+      "  0000:65:00.0, vfio:0000:65:00.0               a PCI function of this machine that is bound to vfio-pci ('upci "
+      "bind')\n"
       "Words that can follow each model:\n"
       "  driver=legacy|modern    which interface of a transitional device is used\n"
       "  wire=loopback           what is sent comes back (the default); or\n"
@@ -50,9 +51,10 @@ std::string device_help() {
       "  wire=unix:PATH          a unix datagram socket that somebody else has bound; each datagram is a frame\n"
       "  node=N                  the NUMA node that the device claims to be on\n"
       "  features=+NAME:-NAME    virtio features to insist on (+) or to decline (-)\n"
-      "  fault=NAME              how an emu: device misbehaves:\n{}"
+      "  fault=NAME              what goes wrong between any device and memory or CPU:\n{}"
+      "                          or how an emu: device misbehaves:\n{}"
       "Words of emu:virtio-net:\n{}",
-      list(fault_names(), 26), list(emu_words(), 2));
+      list(platform_fault_names(), 26), list(fault_names(), 26), list(emu_words(), 2));
 }
 
 namespace {

@@ -29,6 +29,8 @@ constexpr int kSignals[] = {SIGINT, SIGTERM};
 
 int Interruption::signal() noexcept { return g_signal.load(std::memory_order_acquire); }
 
+int Interruption::take() noexcept { return g_signal.exchange(0, std::memory_order_acq_rel); }
+
 Result<void> Interruption::install(Interruption& interruption) {
   UPCI_TRY_ASSIGN(EventFd wake, EventFd::create());
   g_wake.emplace(std::move(wake));

@@ -24,6 +24,9 @@ class Interruption {
   /// The signal that came, or 0. Any thread.
   static int signal() noexcept;
 
+  /// The signal that came, or 0, which is then forgotten: for a command that was to wait for it and ends by itself. Any thread.
+  static int take() noexcept;
+
   /// Runs `action` on a thread of its own when a signal comes, at once if it has come already; an empty one takes back the
   /// last. After set_action({}) returns, no action runs.
   void set_action(std::function<void()> action);

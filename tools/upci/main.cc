@@ -49,6 +49,8 @@ ExitCode run(int argc, char** argv) {
   add_list_command(app, invocation);
   add_probe_command(app, invocation);
   add_net_command(app, invocation);
+  add_bind_command(app, invocation);
+  add_unbind_command(app, invocation);
   add_version_command(app, invocation);
   add_help_command(app, invocation);
 

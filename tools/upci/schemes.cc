@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "emulation/emu/emu.h"
+#include "emulation/interposer/interposer.h"
 #include "emulation/qemu/qemu.h"
-#include "pci/enumerate.h"
 
 namespace upci::tool {
 namespace {
@@ -40,21 +40,22 @@ Result<void> check_qemu(const Uri& uri) {
   return {};
 }
 
-/// A PCI function of this machine: said precisely why it cannot be driven. Only the bus is read.
-Error refuse_function(const Uri& uri) {
-  const std::string address = uri.address.to_string();
-  const auto functions = pci::enumerate();
-  const bool there =
-      functions && std::ranges::find(*functions, uri.address, &pci::Function::address) != functions->end();
-  if (!there) {
-    return {.code = Errc::kUnavailable,
-            .what = fmt::format("there is no PCI function at {}", address),
-            .advice = "'upci list' shows what is there"};
+Result<std::shared_ptr<pci::Backend>> open_function(const Uri& uri, vfio::Vfio& vfio) {
+  for (const emulation::Word& word : uri.spec.words) {
+    if (word.key != "access" || word.value == "auto" || word.value == "group") continue;
+    return fail(Errc::kUnavailable, fmt::format("'{}': access={} is not carried by this version", uri.text, word.value),
+                "leave access= out: functions are reached through VFIO's groups");
   }
-  return {.code = Errc::kUnavailable,
-          .what = fmt::format("this version of upci does not drive functions of the machine, such as {}, through VFIO",
-                              address),
-          .advice = "emulated devices can be driven: qemu:virtio-net-pci or emu:virtio-net"};
+  return vfio.open(uri.address, uri.text);
+}
+
+Result<std::shared_ptr<pci::Backend>> open_backend(const Uri& uri, Environment& environment) {
+  switch (uri.scheme) {
+    case Scheme::kEmu: return emulation::emu::open(uri.spec, environment.cables);
+    case Scheme::kQemu: return emulation::qemu::open(uri.spec, environment.cables);
+    case Scheme::kVfio: break;
+  }
+  return open_function(uri, environment.vfio);
 }
 
 }  // namespace
@@ -62,6 +63,12 @@ Error refuse_function(const Uri& uri) {
 std::vector<std::string_view> fault_names() {
   std::vector<std::string_view> names;
   for (const auto& fault : emulation::emu::faults()) names.push_back(fault.name);
+  return names;
+}
+
+std::vector<std::string_view> platform_fault_names() {
+  std::vector<std::string_view> names;
+  for (const auto& fault : emulation::interposer::faults()) names.push_back(fault.name);
   return names;
 }
 
@@ -77,13 +84,11 @@ Result<void> check_emulated(const Uri& uri) {
   return checked;
 }
 
-Result<std::shared_ptr<pci::Device>> open_device(const Uri& uri, emulation::Cables& cables) {
-  if (uri.scheme == Scheme::kVfio) return std::unexpected(refuse_function(uri));
-  if (uri.scheme == Scheme::kEmu) {
-    UPCI_TRY_ASSIGN(std::shared_ptr<pci::Backend> backend, emulation::emu::open(uri.spec, cables));
-    return pci::Device::create(std::move(backend), uri.options);
+Result<std::shared_ptr<pci::Device>> open_device(const Uri& uri, Environment& environment) {
+  UPCI_TRY_ASSIGN(std::shared_ptr<pci::Backend> backend, open_backend(uri, environment));
+  if (!uri.platform_fault.empty()) {
+    UPCI_TRY_ASSIGN(backend, emulation::interposer::wrap(std::move(backend), uri.platform_fault));
   }
-  UPCI_TRY_ASSIGN(std::shared_ptr<pci::Backend> backend, emulation::qemu::open(uri.spec, cables));
   return pci::Device::create(std::move(backend), uri.options);
 }
 

@@ -24,14 +24,14 @@ constexpr auto kRemoveTimeout = std::chrono::seconds(2);
 constexpr std::size_t kOpenersAtMost = 8;
 
 /// Opens all, in parallel. Results are in the order of the URIs.
-std::vector<OpenResult> open_all(const std::vector<Uri>& uris, emulation::Cables& cables) {
+std::vector<OpenResult> open_all(const std::vector<Uri>& uris, Environment& environment) {
   std::vector<OpenResult> results(uris.size(), OpenResult(nullptr));
   platform::Atomic<std::size_t> next{0};
   const auto open_some = [&] {
     for (;;) {
       const std::size_t i = next.fetch_add(1, std::memory_order_relaxed);
       if (i >= uris.size()) return;
-      results[i] = Interruption::signal() == 0 ? open_device(uris[i], cables)
+      results[i] = Interruption::signal() == 0 ? open_device(uris[i], environment)
                                                : OpenResult(fail(Errc::kState, "interrupted before it was opened"));
     }
   };
@@ -76,7 +76,7 @@ Result<std::unique_ptr<Session>> Session::create() {
 }
 
 Session::~Session() {
-  context_.reset();  // before the devices and the cables that they hang on
+  context_.reset();  // before the devices and what they hang on
   devices_.clear();
 }
 
@@ -85,7 +85,7 @@ std::vector<device::Report> Session::probe(const std::vector<Uri>& uris, platfor
   std::vector<device::Report> reports(uris.size());
   std::vector<std::shared_ptr<device::Device>> opened;
   std::vector<std::size_t> places;  // of the opened ones, in reports
-  std::vector<OpenResult> results = open_all(uris, cables_);
+  std::vector<OpenResult> results = open_all(uris, environment_);
   devices_.resize(uris.size());
   for (std::size_t i = 0; i < uris.size(); ++i) {
     if (results[i]) {
@@ -100,7 +100,7 @@ std::vector<device::Report> Session::probe(const std::vector<Uri>& uris, platfor
     opened.push_back(devices_[i]);
     places.push_back(i);
   }
-  for (const std::string& name : cables_.dangling()) {
+  for (const std::string& name : environment_.cables.dangling()) {
     log::warn("cable {} has one end only: frames that are sent into it go nowhere", name);
   }
   if (Interruption::signal() != 0 || opened.empty()) return reports;

@@ -7,10 +7,10 @@
 
 #include "base/error.h"
 #include "device/context.h"
-#include "emulation/wire.h"
 #include "pci/device.h"
 #include "tools/upci/exit_code.h"
 #include "tools/upci/interruption.h"
+#include "tools/upci/schemes.h"
 #include "tools/upci/uri.h"
 
 namespace upci::tool {
@@ -42,7 +42,7 @@ class Session {
  private:
   explicit Session(std::unique_ptr<device::Context> context) noexcept : context_(std::move(context)) {}
 
-  emulation::Cables cables_;
+  Environment environment_;
   std::unique_ptr<device::Context> context_;
   std::vector<std::shared_ptr<pci::Device>> devices_;  // const once probe() has opened them
 };

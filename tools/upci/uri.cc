@@ -57,7 +57,7 @@ Result<void> check_vfio(const Uri& uri) {
   for (const emulation::Word& word : uri.spec.words) {
     if (word.key != "access") {
       return fail(Errc::kInvalid, fmt::format("'{}': a PCI function has no word '{}'", uri.text, word.key),
-                  "what can follow an address: access=, driver=, features=");
+                  "what can follow an address: access=, driver=, fault=, features=");
     }
     constexpr std::string_view kAccess[] = {"auto", "group", "iommufd", "noiommu"};
     if (!word.has_value || std::ranges::find(kAccess, word.value) == std::end(kAccess)) {

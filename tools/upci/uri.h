@@ -26,6 +26,7 @@ struct Uri {
   Scheme scheme = Scheme::kEmu;
   pci::Address address = {};        // kVfio
   emulation::DeviceSpec spec = {};  // kQemu, kEmu
+  std::string platform_fault = {};  // "" or what emulation/interposer is asked for
   bool wire_given = false;          // wire= was written, and is not only the default
   device::BindOptions options = {};
 };

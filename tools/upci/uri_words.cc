@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "emulation/interposer/interposer.h"
 #include "emulation/wire.h"
 #include "tools/upci/numbers.h"
 #include "virtio/spec/features.h"
@@ -34,11 +35,16 @@ Result<void> take_driver(Uri& uri, const std::string& value) {
 }
 
 Result<void> take_fault(Uri& uri, const std::string& value) {
-  if (uri.scheme != Scheme::kEmu) {
-    return wrong(uri, "fault= misleads a model that upci runs itself; this is none",
-                 "faults are there for emu: devices, as in emu:virtio-net,fault=status-stuck");
-  }
   if (value.empty()) return wrong(uri, "fault= names no fault", "upci probe --help lists the faults");
+  if (emulation::interposer::is_fault(value)) {
+    uri.platform_fault = value;
+    return {};
+  }
+  if (uri.scheme != Scheme::kEmu) {
+    return wrong(
+        uri, fmt::format("fault={} is no fault of the platform, and the device itself is not ours to mislead", value),
+        "a device that misbehaves is emu:virtio-net,fault=NAME; upci probe --help lists both kinds");
+  }
   uri.spec.fault = value;
   return {};
 }

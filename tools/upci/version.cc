@@ -47,7 +47,7 @@ Json describe() {
   };
   json["tiers"] = {{"framework_waits", true}, {"scheduler_records", false}, {"schedstat_sampling", false}};
   json["ring_access"] = {"plain", "observed"};
-  json["schemes"] = {{"emu", true}, {"qemu", true}, {"vfio", false}};
+  json["schemes"] = {{"emu", true}, {"qemu", true}, {"vfio", true}};
   return json;
 }
 
