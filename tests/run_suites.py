@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = {"release": ROOT / "build", "asan": ROOT / "build/asan", "tsan": ROOT / "build/tsan"}
 QUICK_LABELS = ["unit", "sim", "cli", "house"]
 # Suites of real threads and real time run one program at a time: their bounds are on this machine's clock.
-ALONE = {"unit", "qemu", "real", "cli"}
+ALONE = {"unit", "qemu", "real", "cli", "lab"}
 # Without these the run was no run. (The simulated variant is single-threaded and not built for tsan.)
 REQUIRED = {"release": {"unit", "sim", "house"}, "asan": {"unit", "sim"}, "tsan": {"unit"}}
 TIDY_FOLDERS = ["base", "workqueue", "device", "pci", "virtio", "emulation", "drivers"]
@@ -157,7 +157,8 @@ def count_entry(suite, name, entry, xml):
         if ok:
             suite.passed += 1
         elif why.startswith("SKIP_"):  # it asked for it; ctest also says "skipped" of a program that is not there
-            suite.skipped.append((name, why))
+            said = (entry.findtext("system-out") or "").strip().splitlines()
+            suite.skipped.append((name, said[-1] if said else why))
         else:
             suite.failed.append(f"{name}: the program failed {why}".rstrip())
         return

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What came of the cases, and how it is shown: a table, JSON, and XML as GoogleTest writes it (tests/run_suites.py reads it)."""
+
+import json
+import textwrap
+import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass
+class Result:
+    case: str
+    passed: bool
+    seconds: float = 0.0
+    evidence: list = field(default_factory=list)  # one line each
+    failure: str = ""
+    data: dict = field(default_factory=dict)  # what docs.py tells the story with
+    ran: bool = True
+
+
+def line(result):
+    """One line of a table, for progress."""
+    verdict = "passed" if result.passed else "FAILED" if result.ran else "FAILED (not run)"
+    return f"{result.case:<22} {verdict:<8} {result.seconds:6.1f} s"
+
+
+def table(results):
+    """The whole of it, its last line `N passed, N failed, N skipped`."""
+    rows = [("case", "result", "seconds", "evidence")]
+    for result in results:
+        verdict = "passed" if result.passed else "FAILED"
+        shown = result.evidence if result.passed else [result.failure.strip().split("\n", 1)[0][:200]]
+        seconds = f"{result.seconds:.1f}" if result.ran else "-"
+        lines = [part for text in shown or [""] for part in textwrap.wrap(text, 100) or [""]]
+        rows += [(result.case, verdict, seconds, lines[0]), *(("", "", "", more) for more in lines[1:])]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    text = "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in rows)
+    for result in results:
+        if not result.passed:
+            text += f"\n\nFAILED: {result.case}\n" + textwrap.indent(result.failure.strip(), "    ")
+            if result.evidence:
+                text += "\n  until then:\n" + textwrap.indent("\n".join(result.evidence), "    ")
+    failed = sum(not result.passed for result in results)
+    return f"{text}\n\n{len(results) - failed} passed, {failed} failed, 0 skipped"
+
+
+def write_json(results, path):
+    path.write_text(json.dumps({"schema": 1, "cases": [asdict(result) for result in results]}, indent=1) + "\n")
+
+
+def write_junit(results, path):
+    failures = str(sum(not result.passed for result in results))
+    root = ElementTree.Element("testsuites", tests=str(len(results)), failures=failures, name="lab")
+    suite = ElementTree.SubElement(root, "testsuite", name="lab", tests=str(len(results)), failures=failures)
+    for result in results:
+        case = ElementTree.SubElement(suite, "testcase", classname="lab", name=result.case, status="run",
+                                      time=f"{result.seconds:.3f}")
+        if not result.passed:
+            failure = ElementTree.SubElement(case, "failure", message=_printable(result.failure.split("\n", 1)[0]))
+            failure.text = _printable(result.failure)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+
+
+def _printable(text):
+    """XML has no place for most control characters, and consoles are full of them."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
