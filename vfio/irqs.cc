@@ -118,8 +118,11 @@ Result<void> Irqs::disable_locked() {
 
 Result<void> Irqs::set_mask(unsigned vector, bool masked) {
   const std::scoped_lock lock(mutex_);
+  if (vector >= count_)
+    return fail(Errc::kInvalid, fmt::format("{}: there is no interrupt vector {}", file_.name(), vector),
+                "ask count()");
   if (vector >= vectors_.size()) {
-    return fail(Errc::kInvalid, fmt::format("{}: interrupt vector {} is not enabled", file_.name(), vector),
+    return fail(Errc::kState, fmt::format("{}: interrupt vector {} is not enabled", file_.name(), vector),
                 "enable it first");
   }
   if (file_.surrendered()) return {};

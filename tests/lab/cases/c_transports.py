@@ -5,7 +5,7 @@ from guest import traffic, upci
 from guest.reflector import Reflector
 from registry import case
 
-_FRAMES = 1000
+_FRAMES = 10_000
 _REFLECTED = 200
 
 

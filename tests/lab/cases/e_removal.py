@@ -36,9 +36,9 @@ def device_del(lab):
     lab.check(outcome.code == upci.VERDICT, lambda: str(outcome))
     lab.check("gone" in str(outcome.document), lambda: f"the verdict is not gone: {outcome}")
     lab.evidence(f"{a}: exit code {outcome.code}: {outcome.document.get('error')}")
-    for note in outcome.document.get("notes", []):
-        if a.address in note:
-            lab.evidence(note)
+    notes = [note for note in outcome.document.get("notes", []) if a.address in note and "driver was removed" in note]
+    lab.check(notes, lambda: f"the report does not say that the driver was removed: {outcome}")
+    lab.evidence(notes[0])
     lab.wait_for(lambda: not a.present, 20, f"{a} leaves /sys/bus/pci/devices")
     lab.evidence(f"{a} has left /sys/bus/pci/devices, no signal ended upci")
     bad = log.matching(r"BUG:|Oops|WARNING:|blocked for more than|general protection")

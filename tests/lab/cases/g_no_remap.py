@@ -7,6 +7,7 @@ from pathlib import Path
 from guest import facts, traffic, upci
 from registry import case
 
+_FRAMES = 10_000
 _PARAMETER = Path("/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts")
 
 
@@ -34,7 +35,7 @@ def unsafe_interrupts(lab):
     lab.finally_do(_PARAMETER.write_text, "0")
     _PARAMETER.write_text("1")
     upci.bind(lab, a, b)
-    _, seen = traffic.net_test(lab, a, b, 1000)
+    _, seen = traffic.net_test(lab, a, b, _FRAMES)
     for function in (a, b):
         grown = traffic.interrupts_seen(lab, function, seen)
-        lab.evidence(f"1000 frames each way; /proc/interrupts for {function}: {traffic.total(grown)}")
+        lab.evidence(f"{_FRAMES} frames each way; /proc/interrupts for {function}: {traffic.total(grown)}")

@@ -178,21 +178,32 @@ def watch(process, functions, timeout=120):
     """Looks at the process and at the interrupts of the functions until it ends: (Outcome, Watched)."""
     seen = Watched()
     until = time.monotonic() + timeout
+    rounds = 0
     while process.running() and time.monotonic() < until:
-        _look(process, functions, seen)
-        time.sleep(0.01)
+        _look_at_interrupts(functions, seen)
+        _look_at_memory(process, seen)
+        if rounds % 4 == 0:  # what costs most to read changes least
+            _look_at_threads(process, seen)
+        rounds += 1
+        time.sleep(0.005)
     return process.finish(max(until - time.monotonic(), 1)), seen
 
 
-def _look(process, functions, seen):
+def _look_at_interrupts(functions, seen):
     for number, entry in facts.interrupts().items():
         if "vfio" in entry.text and any(function.address in entry.text for function in functions):
             seen.interrupts[number] = entry
             seen.irq_cpus[number] = facts.effective_cpus(number) or seen.irq_cpus.get(number, [])
+
+
+def _look_at_memory(process, seen):
     for mapping in facts.numa_maps(process.pid):
         known = seen.dma.get(mapping.address)
         if is_dma(mapping) and (known is None or mapping.bytes >= known.bytes):
             seen.dma[mapping.address] = mapping
+
+
+def _look_at_threads(process, seen):
     for thread in facts.threads(process.pid):
         entry = seen.threads.setdefault(thread.tid, Seen(thread.name))
         entry.name = thread.name
