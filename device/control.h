@@ -38,9 +38,13 @@ class DeviceControl {
   virtual int notice_fd() const noexcept { return -1; }
   /// The notice that came, if one did, for ever after: then present() is false, too. Cheap; any thread.
   virtual Notice notice() noexcept { return Notice::kNone; }
-  /// What the platform has recorded against the device since it was opened (IOMMU faults), oldest first; or, in one line,
-  /// why that cannot be read. Slow path; any thread.
-  virtual std::vector<std::string> evidence() { return {}; }
+  struct Evidence {
+    std::vector<std::string> faults;  // oldest first, one line each
+    std::string unreadable;           // why they cannot be read, or empty
+  };
+  /// What the platform has recorded against the device since it was opened: accesses that the IOMMU refused. Slow path; any
+  /// thread.
+  virtual Evidence evidence() { return {}; }
   /// Gives the device back to its lender, who may be waiting for it: what the backend holds open of it is closed, mapped
   /// registers read all ones from now on and take writes to nowhere. DMA memory stays valid. The driver is gone by then.
   /// Idempotent.

@@ -264,6 +264,7 @@ void ProbeBatch::publish(Attempt& attempt) {
   DeviceState& state = *attempt.device->state();
   report.elapsed = outcome.elapsed;
   report.result = "ok";
+  note_evidence(attempt);
   report.features = attempt.device->features();
   if (outcome.moved_to >= 0)
     report.notes.push_back(fmt::format("the worker was moved to OS CPU {} meanwhile", outcome.moved_to));
@@ -325,8 +326,16 @@ void ProbeBatch::report_error(Attempt& attempt, Error error) {
   }
   report.error = std::move(error);
   if (attempt.device && report.error->code != Errc::kNoDriver) {
-    for (std::string& line : attempt.device->control().evidence()) report.notes.push_back(std::move(line));
+    const std::string unreadable = note_evidence(attempt);
+    if (!unreadable.empty()) report.notes.push_back(unreadable);
   }
+}
+
+/// Returns why there may be more.
+std::string ProbeBatch::note_evidence(Attempt& attempt) {
+  DeviceControl::Evidence evidence = attempt.device->control().evidence();
+  for (std::string& fault : evidence.faults) attempt.report.notes.push_back(std::move(fault));
+  return std::move(evidence.unreadable);
 }
 
 void ProbeBatch::note_unquiet(Attempt& attempt, const std::string& why) {

@@ -47,6 +47,7 @@ class ProbeBatch {
   void report_verdict(Attempt& attempt);
   void report_given_up(Attempt& attempt);
   void report_error(Attempt& attempt, Error error);
+  std::string note_evidence(Attempt& attempt);
   void note_unquiet(Attempt& attempt, const std::string& why);
   void end(Attempt& attempt, bool bound);
 

@@ -80,6 +80,11 @@ Result<void> Control::reset(Deadline deadline) {
     if (result >= 0) break;
     if (result == -ENOTTY || result == -EINVAL) return none(result);
     if (result != -EAGAIN) return refused("VFIO_DEVICE_RESET", file_.name(), result);
+    if (notices_.get() == Notice::kWithdrawn) {
+      // Who removes it holds it, and waits for us: trying again would not help.
+      return fail(Errc::kUnavailable, file_.name() + ": the kernel is removing the device, and resets it no more",
+                  "give the device back");
+    }
     // The kernel does something else with the device at this moment.
     platform::this_thread::sleep_until(std::min(platform::Clock::now() + kPause, deadline.when()));
   }

@@ -52,7 +52,7 @@ class Control final : public device::DeviceControl {
   int notice_fd() const noexcept override { return notices_.fd(); }
   Notice notice() noexcept override { return notices_.get(); }
   /// What the kernel's log says that the IOMMU has refused this function (vfio/faults.h).
-  std::vector<std::string> evidence() override { return faults_.read(); }
+  Evidence evidence() override { return faults_.read(); }
   void give_back() noexcept override;
 
   /// Reads and writes of drivers go here: none reaches a device that was given up.

@@ -51,7 +51,7 @@ void Faults::open() noexcept {
   }
 }
 
-std::vector<std::string> Faults::read() {
+device::DeviceControl::Evidence Faults::read() {
   const std::scoped_lock lock(mutex_);
   std::array<char, 8192> record{};
   for (int i = 0; log_ && i < kMostRecords; ++i) {
@@ -70,13 +70,14 @@ std::vector<std::string> Faults::read() {
         fault_in_record(std::string_view(record.data(), static_cast<std::size_t>(got)), file_.address());
     if (!text.empty() && lines_.size() < kMost) lines_.emplace_back(text);
   }
-  if (!lines_.empty()) return lines_;
+  device::DeviceControl::Evidence evidence{.faults = lines_, .unreadable = {}};
   if (refused_ != 0) {
     const Error error = refused(fmt::format("open({})", kLog), "the IOMMU's faults", refused_).error();
-    return {error.message() + " (reading the kernel's log needs CAP_SYSLOG or kernel.dmesg_restrict=0)"};
+    evidence.unreadable = error.message() + " (reading the kernel's log needs CAP_SYSLOG or kernel.dmesg_restrict=0)";
+  } else if (lost_) {
+    evidence.unreadable = "the kernel's log has overflowed: faults of the IOMMU may be among what is lost";
   }
-  if (lost_) return {"the kernel's log has overflowed: faults of the IOMMU may be among what is lost"};
-  return {};
+  return evidence;
 }
 
 }  // namespace upci::inline UPCI_VARIANT::vfio

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/platform.h"
+#include "device/control.h"
 #include "vfio/device_file.h"
 
 namespace upci::inline UPCI_VARIANT::vfio {
@@ -20,8 +21,8 @@ class Faults {
 
   /// From here on. Never fails: the log is a help, not a need.
   void open() noexcept;
-  /// All faults of this function since open(), oldest first, at most kMost of them; or one line that says why not.
-  std::vector<std::string> read();
+  /// All faults of this function since open(), oldest first, at most kMost of them.
+  device::DeviceControl::Evidence read();
 
   static constexpr std::size_t kMost = 64;
 

@@ -32,22 +32,24 @@ device::DeviceState& state_of(Transport& transport) { return *transport.device()
 /// there can mean nothing but that it does not decode its registers, so they are waited out.
 template <class Judge>
 Result<void> wait_for_status(Transport& transport, std::string_view step, Deadline deadline, Judge judge) {
-  auto seen = device::wait_for_register(
-      state_of(transport), transport.device().control(),
-      {.step = step,
-       .reg = kStatusRegister,
-       .deadline = deadline,
-       .all_ones = kAllOnes,
-       .read = [&transport] { return std::uint64_t{transport.status()}; },
-       .judge =
-           [&judge](std::uint64_t value) {
-             if (value == kAllOnes) return device::WaitStep::kAgain;
-             if ((value & status::kNeedsReset) != 0) return device::WaitStep::kNeedsReset;
-             return judge(static_cast<std::uint8_t>(value));
-           },
-       .stuck_advice =
-           "the register reads all ones or a wrong value although the device is there: check that memory or I/O "
-           "decoding is on in the device and in every bridge above it"});
+  auto seen = device::wait_for_register(state_of(transport), transport.device().control(),
+                                        {.step = step,
+                                         .reg = kStatusRegister,
+                                         .deadline = deadline,
+                                         .all_ones = kAllOnes,
+                                         .read = [&transport] { return std::uint64_t{transport.status()}; },
+                                         .judge =
+                                             [&judge](std::uint64_t value) {
+                                               if (value == kAllOnes) return device::WaitStep::kAgain;
+                                               if ((value & status::kNeedsReset) != 0)
+                                                 return device::WaitStep::kNeedsReset;
+                                               return judge(static_cast<std::uint8_t>(value));
+                                             },
+                                         .stuck_advice = "what was written does not read back, although the device is "
+                                                         "there: the accesses do not reach it; check that "
+                                                         "memory or I/O decoding is on (bits 1 and 0 of the Command "
+                                                         "register) in the device and in every bridge above "
+                                                         "it"});
   if (!seen) return std::unexpected(std::move(seen).error());
   return {};
 }

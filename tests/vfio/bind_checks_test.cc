@@ -100,6 +100,16 @@ TEST(BindChecks, ABridgeWhoseDriverIsInTheWayIsNamedWithIt) {
   expect_bound(bridge_machine(), {kBehindBridge, kBridge});
 }
 
+TEST(BindChecks, TheAdviceForAGroupIsACommandThatIsNotRefused) {
+  Machine machine = bridge_machine();
+  const std::string other = "0000:44:02.0";
+  machine.add({.address = other, .parent = "/sys/devices/pci0000:40/" + kBridge, .group = 15});
+  const auto refused = bind(machine, {kBehindBridge, other});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().advice, HasSubstr("upci bind " + kBridge + " " + kBehindBridge + " " + other + "'"));
+  expect_bound(machine, {kBridge, kBehindBridge, other});
+}
+
 TEST(BindChecks, ThePartitionThatIsMounted) {
   Machine machine = with_disk();
   mount(machine, "8:1", "/", "ext4", "/dev/sda1");

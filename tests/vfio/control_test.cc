@@ -74,6 +74,15 @@ TEST_F(VfioControl, AResetThatTheKernelIsTooBusyForIsTriedAgain) {
   EXPECT_EQ(late.error().code, Errc::kTimeout);
 }
 
+TEST_F(VfioControl, AResetIsNotTriedAgainWhileTheKernelRemovesTheDevice) {
+  const auto backend = open();
+  function.reset_busy = 1 << 30;
+  kernel->raise(function, VFIO_PCI_REQ_IRQ_INDEX, 0);
+  const auto refused = backend->control().reset(Deadline::after(std::chrono::hours(1)));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::kUnavailable);
+}
+
 TEST_F(VfioControl, APassedDeadlineBeginsNoReset) {
   const auto backend = open();
   const auto late = backend->control().reset(Deadline::after(std::chrono::nanoseconds(0)));
@@ -237,20 +246,19 @@ TEST_F(VfioControl, TheIommusFaultsOfThisFunctionAreEvidence) {
       "is not set";
   kernel->log = {"3,1,1,-;" + fault + " from before\n"};
   const auto backend = open();
-  EXPECT_THAT(backend->control().evidence(), testing::IsEmpty());
+  EXPECT_THAT(backend->control().evidence().faults, testing::IsEmpty());
   kernel->log.push_back("3,2,2,-;DMAR: DRHD: handling fault status reg 2\n");
   kernel->log.push_back("3,3,3,-;" + fault + "\n SUBSYSTEM=x\n");
   kernel->log.push_back("3,4,4,-;DMAR: [DMA Read] Request device [01:00.1] fault addr 0x1000\n");
-  EXPECT_THAT(backend->control().evidence(), testing::ElementsAre(fault));
-  EXPECT_THAT(backend->control().evidence(), testing::ElementsAre(fault)) << "asked again it says the same";
+  EXPECT_THAT(backend->control().evidence().faults, testing::ElementsAre(fault));
+  EXPECT_THAT(backend->control().evidence().faults, testing::ElementsAre(fault)) << "asked again it says the same";
 }
 
 TEST_F(VfioControl, ALogThatMayNotBeReadIsOneLineThatSaysSo) {
   kernel->refusals = {{"open /dev/kmsg", EPERM}};
   const auto backend = open();
-  const auto lines = backend->control().evidence();
-  ASSERT_EQ(lines.size(), 1U);
-  EXPECT_THAT(lines[0], HasSubstr("CAP_SYSLOG"));
+  EXPECT_THAT(backend->control().evidence().faults, testing::IsEmpty());
+  EXPECT_THAT(backend->control().evidence().unreadable, HasSubstr("CAP_SYSLOG"));
 }
 
 TEST(VfioFaults, OnlyAFaultOfTheFunctionCounts) {

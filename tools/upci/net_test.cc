@@ -122,8 +122,9 @@ std::string to_text(const TrafficResult& result, const TrafficOptions& options) 
   if (options.poll) {
     text += "mode        polled\n";
   } else {
-    text += fmt::format("mode        by interrupt: {} interrupts, {} wake-ups, {} bottom halves on CPU {}\n",
-                        result.interrupts, result.wakeups, result.bottom_halves, fmt::join(result.cpus, ", "));
+    text += fmt::format("mode        by interrupt: {} interrupts, {} wake-ups, {} bottom halves", result.interrupts,
+                        result.wakeups, result.bottom_halves);
+    text += result.cpus.empty() ? "\n" : fmt::format(" on CPU {}\n", fmt::join(result.cpus, ", "));
   }
   if (options.observed) {
     text += fmt::format("rings       {} accesses observed, {} breaches of the driver's part\n", result.ring_accesses,
@@ -170,7 +171,7 @@ ExitCode run(const CLI::App& command, const Options& options, Interruption& inte
     const OnInterruption give_up(interruption, [&] { (*session)->abandon(); });
     result = run_traffic(**session, request->traffic);
   }
-  if (result.error || result.lost + result.corrupt > 0) (*session)->add_evidence(result.notes);
+  (*session)->add_evidence(result.notes, result.error || result.lost + result.corrupt > 0);
   (*session)->give_back_withdrawn(result.notes);
   if (Interruption::signal() != 0) return ExitCode::kError;
 

@@ -194,7 +194,8 @@ std::vector<std::string> make_notes(std::span<Nic* const> nics, const Counters& 
     const std::string card = nics.size() > 1 ? fmt::format("card {}: ", i + 1) : std::string();
     notes.push_back(
         stats.affinity_set
-            ? fmt::format("{}its interrupts are raised on CPU {}", card, fmt::join(stats.cpus, ", "))
+            ? fmt::format("{}its interrupts are raised on CPU {}", card,
+                          fmt::join(std::set<int>(stats.cpus.begin(), stats.cpus.end()), ", "))
             : fmt::format("{}where its interrupts are raised is not ours to say: {}", card, stats.affinity_note));
   }
   for (const auto& [cpu, count] : after.displaced) {

@@ -111,10 +111,12 @@ std::vector<device::Report> Session::probe(const std::vector<Uri>& uris, platfor
   return reports;
 }
 
-void Session::add_evidence(std::vector<std::string>& notes) {
+void Session::add_evidence(std::vector<std::string>& notes, bool failed) {
   for (const std::shared_ptr<pci::Device>& device : devices_) {
     if (!device) continue;
-    for (std::string& line : device->control().evidence()) notes.push_back(std::move(line));
+    device::DeviceControl::Evidence evidence = device->control().evidence();
+    for (std::string& fault : evidence.faults) notes.push_back(std::move(fault));
+    if (failed && !evidence.unreadable.empty()) notes.push_back(std::move(evidence.unreadable));
   }
 }
 

@@ -32,8 +32,8 @@ class Session {
   Engine& engine() noexcept { return context_->engine(); }
   /// As many as URIs, in their order; nullptr where it could not be opened.
   const std::vector<std::shared_ptr<pci::Device>>& devices() const noexcept { return devices_; }
-  /// What the platform has recorded against the devices.
-  void add_evidence(std::vector<std::string>& notes);
+  /// What the platform has recorded against the devices; after a failure also why there may be more.
+  void add_evidence(std::vector<std::string>& notes, bool failed);
   /// Removes the devices that were withdrawn, since their lender waits for them; says so, or what went wrong.
   void give_back_withdrawn(std::vector<std::string>& notes);
   /// Gives all devices up at once; probes and waits on them end soon. Any thread.

@@ -71,11 +71,14 @@ Result<void> check_group(Sysfs& sysfs, const Function& function, const std::set<
   UPCI_TRY_ASSIGN(const std::vector<std::string> members,
                   in_environment(sysfs.list(fmt::format("/sys/kernel/iommu_groups/{}/devices", function.group))));
   std::vector<std::string> blockers;
-  std::vector<std::string> names;
+  std::vector<std::string> names;  // what to name so that nothing is in the way
   for (const std::string& member : members) {
     const auto address = pci::Address::parse(member);
     if (!address) continue;  // not a PCI device: nothing that can be named
-    if (named.contains(*address)) continue;
+    if (named.contains(*address)) {
+      names.push_back(member);
+      continue;
+    }
     UPCI_TRY_ASSIGN(const std::string driver, driver_of(sysfs, *address));
     if (may_stay(driver)) continue;
     blockers.push_back(fmt::format("{} (driver {})", member, driver));
@@ -85,8 +88,8 @@ Result<void> check_group(Sysfs& sysfs, const Function& function, const std::set<
   return fail(Errc::kUnavailable,
               fmt::format("IOMMU group {} of {} is not viable: it also has {}", function.group,
                           function.address.to_string(), fmt::join(blockers, ", ")),
-              fmt::format("name the whole group: 'upci bind {} {}' (a bridge is only released from its driver)",
-                          function.address.to_string(), fmt::join(names, " ")));
+              fmt::format("name the whole group: 'upci bind {}' (a bridge is only released from its driver)",
+                          fmt::join(names, " ")));
 }
 
 }  // namespace
