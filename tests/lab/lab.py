@@ -79,8 +79,7 @@ def run(options):
                 found += run_boot(boot, here, machine, folder)
         LOGS.mkdir(parents=True, exist_ok=True)
         docs.write(found, machine[0].version, LOGS / "probe-hang.md")
-        if options.write_docs and not docs.write(found, machine[0].version, PROJECT / "docs/probe-hang.md"):
-            raise Lacking("the story needs the cases " + " and ".join(docs.CASES) + " to pass in this run")
+        written = not options.write_docs or docs.write(found, machine[0].version, PROJECT / "docs/probe-hang.md")
         if options.json:
             results.write_json(found, options.json)
         if options.junit:
@@ -92,7 +91,9 @@ def run(options):
             say(f"logs: {LOGS}")
         shutil.rmtree(folder, ignore_errors=True)
     print(results.table(found), flush=True)
-    return DONE if all(result.passed for result in found) else FAILED
+    if not written:
+        say("docs/probe-hang.md is as it was: it needs the cases " + " and ".join(docs.CASES) + " to pass in the same run")
+    return DONE if written and all(result.passed for result in found) else FAILED
 
 
 def list_cases(_options):
