@@ -28,7 +28,7 @@ QUICK_LABELS = ["unit", "sim", "cli", "house"]
 ALONE = {"unit", "qemu", "real", "cli", "lab"}
 # Without these the run was no run. (The simulated variant is single-threaded and not built for tsan.)
 REQUIRED = {"release": {"unit", "sim", "house"}, "asan": {"unit", "sim"}, "tsan": {"unit"}}
-TIDY_FOLDERS = ["base", "workqueue", "device", "pci", "virtio", "emulation", "drivers"]
+TIDY_FOLDERS = ["base", "workqueue", "device", "pci", "vfio", "virtio", "emulation", "drivers"]
 # addr2line comes with the compiler; llvm-symbolizer would be one more package.
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=1:halt_on_error=1:strict_string_checks=1:allow_addr2line=1",

@@ -291,6 +291,17 @@ inline std::shared_ptr<FakeDevice> make_device(Context& context, std::string nam
   return device;
 }
 
+/// Waits until something is so; false when it is not after a time that no machine is too slow for.
+template <class F>
+bool eventually(F condition) {
+  const Deadline patience = Deadline::after(60s);
+  while (!condition()) {
+    if (patience.expired()) return false;
+    sleep_for(1ms);
+  }
+  return true;
+}
+
 /// Runs the body: in simulation under several seeds, on real threads once.
 template <class F>
 void on_platform(F body, unsigned seeds = 100) {

@@ -96,7 +96,7 @@ TEST(Remove, AnItemThatWaitsForTheDeviceEndsWhenTheDeadlineGivesTheDeviceUp) {
     raw = device.get();
     ASSERT_EQ(context->probe(device, 1s).result, "ok");
     EXPECT_TRUE(device->irqs().raise(0));
-    while (!waits.load()) sleep_for(1ms);
+    ASSERT_TRUE(eventually([&] { return waits.load(); }));
     const auto start = platform::Clock::now();
     const auto removed = context->remove(device, Deadline::after(50ms));
     EXPECT_GE(platform::Clock::now() - start, 50ms);
@@ -120,7 +120,7 @@ TEST(Remove, EndsEvenWhenAnItemDoesNot) {
         }));
         ASSERT_EQ(context->probe(device, 1s).result, "ok");
         EXPECT_TRUE(device->irqs().raise(0));
-        while (!runs.load()) sleep_for(1ms);
+        EXPECT_TRUE(eventually([&] { return runs.load(); }));
         const auto removed = context->remove(device, Deadline::after(20ms));
         ASSERT_FALSE(removed.has_value());
         EXPECT_EQ(removed.error().code, Errc::kTimeout);

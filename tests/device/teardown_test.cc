@@ -70,7 +70,7 @@ TEST(Teardown, EndsAProbeThatIsUnderWayInAnotherThread) {
       EXPECT_EQ(report.result, "gone");
     });
     ASSERT_TRUE(prober.has_value());
-    while (!reads.load()) sleep_for(1ms);
+    ASSERT_TRUE(eventually([&] { return reads.load(); }));
     context.reset();  // long before the hour is over
     prober->join();
     EXPECT_TRUE(device->log->has("abandon"));
@@ -92,7 +92,7 @@ TEST(Teardown, EndsAProbeThatIgnoresIt) {
       gate.open();
     });
     ASSERT_TRUE(prober.has_value());
-    while (!inside.load()) sleep_for(1ms);
+    ASSERT_TRUE(eventually([&] { return inside.load(); }));
     context.reset();
     prober->join();
   });
