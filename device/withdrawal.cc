@@ -48,7 +48,7 @@ int watching_cpu(const Context::Impl& context, const Device& device) {
 Error withdrawal_error(const Device& device, DeviceControl::Notice notice) {
   const bool broken = notice == DeviceControl::Notice::kError;
   return fail_verdict(Verdict::kGone, "removal", "",
-                      broken ? device.name() + ": the platform reports an error that the device does not recover from"
+                      broken ? device.name() + ": the platform reports an uncorrectable error of the device"
                              : device.name() + ": the device was withdrawn: it is being unplugged or unbound",
                       broken ? "look at the kernel's log for its PCI Express error report (AER), and reset the device"
                              : "nothing is to be done here; the driver gives it back")

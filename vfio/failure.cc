@@ -30,7 +30,7 @@ constexpr Meaning kMeanings[] = {
      "the device has left its bus or its driver: look at `dmesg` and bind it again (upci bind)"},
     {ENOENT, Errc::kUnavailable,
      "see whether it is there (ls /dev/vfio /sys/kernel/iommu_groups) and bind it (upci bind)"},
-    {ENOMEM, Errc::kSystem,
+    {ENOMEM, Errc::kUnavailable,
      "memory or the limit on locked memory is exhausted: raise it (ulimit -l unlimited), or use fewer "
      "or smaller buffers"},
     {EMFILE, Errc::kSystem, "raise the limit on open files (ulimit -n)"},

@@ -26,8 +26,10 @@ std::string_view fault_in_record(std::string_view record, std::string_view addre
   if (text_at == std::string_view::npos) return {};
   std::string_view text = record.substr(text_at + 1);
   text = text.substr(0, text.find('\n'));
-  constexpr std::array<std::string_view, 4> kWriters = {"DMAR", "AMD-Vi", "iommu", "smmu"};
   const auto named = [&](std::string_view word) { return text.find(word) != std::string_view::npos; };
+  // "vfio-pci 0000:65:00.0: PCIe Bus Error: severity=..." (drivers/pci/pcie/aer.c); the lines after it have the details.
+  if (named("PCIe Bus Error") && named(address)) return text;
+  constexpr std::array<std::string_view, 4> kWriters = {"DMAR", "AMD-Vi", "iommu", "smmu"};
   if (!std::ranges::any_of(kWriters, named)) return {};
   // "[65:00.0]" of Intel; others give the whole address.
   const std::string_view short_form = address.substr(address.find(':') + 1);

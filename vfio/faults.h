@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Private. What the IOMMU has refused a function, as the kernel's log says.
+// Private. What the platform holds against a function, as the kernel's log says: accesses that the IOMMU has refused, and PCI
+// Express errors.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +37,8 @@ class Faults {
 };
 
 /// The text of a record of /dev/kmsg, when an IOMMU says in it that it has refused an access of the function `address`
-/// ("0000:65:00.0"); otherwise "". Intel's records name the function without its domain.
+/// ("0000:65:00.0"), or the kernel that the function has reported an error (AER); otherwise "". Intel's IOMMU records name the
+/// function without its domain.
 std::string_view fault_in_record(std::string_view record, std::string_view address);
 
 }  // namespace upci::inline UPCI_VARIANT::vfio

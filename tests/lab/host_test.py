@@ -27,7 +27,7 @@ from host.boots import BOOTS, Boot  # noqa: E402
 from host.errors import Lacking  # noqa: E402
 
 _FAKE_QEMU = """#!{python}
-import json, os, socket, sys, time
+import json, os, signal, socket, sys, time
 fds = dict(part.split(",fd=") for word in sys.argv if word.startswith("socket,id=") for part in [word[len("socket,id="):]])
 line = {{name: socket.socket(fileno=int(fd)) for name, fd in fds.items()}}
 def say(name, **message): line[name].sendall(json.dumps(message).encode() + b"\\n")
@@ -41,6 +41,10 @@ say("channel", type="ready", uptime=1.0)
 for text in line["channel"].makefile():
     name = json.loads(text)["run"]
     if name == "dies": sys.exit(0)
+    if name == "crashes": os.kill(os.getpid(), signal.SIGSEGV)
+    if name == "crashes once" and not os.path.exists(os.environ["FAKE_MARK"]):
+        open(os.environ["FAKE_MARK"], "w").close()
+        os.kill(os.getpid(), signal.SIGSEGV)
     if name == "hangs": time.sleep(60)
     if name == "babbles": line["channel"].sendall(b"no message\\n")
     say("channel", type="evidence", text="seen in " + name)
@@ -91,6 +95,17 @@ class Boots(unittest.TestCase):
         self.assertLess(time.monotonic() - start, 30)
         self.assertEqual([result.passed for result in found], [False, False])
         self.assertIn("did not answer in time", found[0].failure)
+
+    def test_a_qemu_that_crashes_gives_its_case_a_second_guest(self):
+        with mock.patch.dict(os.environ, {"FAKE_MARK": str(self.folder / "mark")}):
+            found = self.run_cases(_case("fails"), _case("crashes once"), _case("two"))
+        self.assertEqual([result.passed for result in found], [False, True, True])
+        self.assertIn("signal 11", found[1].evidence[-1])
+
+    def test_a_qemu_that_crashes_twice_fails_its_case_and_those_that_are_left(self):
+        found = self.run_cases(_case("one"), _case("crashes"), _case("two"))
+        self.assertEqual([result.passed for result in found], [True, False, False])
+        self.assertFalse(found[2].ran)
 
     def test_a_guest_that_sends_nonsense_is_lost(self):
         found = self.run_cases(_case("babbles"), _case("two"))

@@ -37,8 +37,21 @@ def check_environment():
 
 
 def run_boot(boot, cases, machine, folder):
-    """The results of these cases, each shown as it comes. A guest that is lost takes those that are left with it."""
-    found, lost = [], ""
+    """The results of these cases, each shown as it comes. A guest that is lost takes those that are left with it; but where
+    QEMU itself crashed, which is no case's doing, a second guest goes on from the case that ran then."""
+    found, crash = run_guest(boot, cases, machine, folder)
+    if not crash:
+        return found
+    again = max(place for place, result in enumerate(found) if result.ran)
+    say(f"QEMU died of signal {crash} in {found[again].case}; a new guest goes on from there")
+    rest, _ = run_guest(boot, cases[again:], machine, folder)
+    rest[0].evidence.append(f"the second try: QEMU died of signal {crash} in the first one")
+    return found[:again] + rest
+
+
+def run_guest(boot, cases, machine, folder):
+    """The results, and the signal that QEMU died of in the midst of them, if it did."""
+    found, lost, crash = [], "", 0
     started = time.monotonic()
     guest = session.Session(boot, *machine, folder, PROJECT)
     try:
@@ -48,7 +61,7 @@ def run_boot(boot, cases, machine, folder):
             found.append(guest.run(case))
             say(results.line(found[-1]))
             if guest.lost:
-                lost = f"not run: the guest was lost in {case.name}"
+                lost, crash = f"not run: the guest was lost in {case.name}", guest.crash()
                 break
             if case.last:
                 lost = f"not run: {case.name} leaves no usable guest behind"
@@ -58,7 +71,8 @@ def run_boot(boot, cases, machine, folder):
         say(f"boot {boot.name} failed: {error}")
     finally:
         guest.close()
-    return found + [results.Result(case.name, False, failure=lost, ran=False) for case in cases[len(found):]]
+    found += [results.Result(case.name, False, failure=lost, ran=False) for case in cases[len(found):]]
+    return found, crash
 
 
 def run(options):

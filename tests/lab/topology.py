@@ -54,7 +54,7 @@ def _with_macs(nics):
 
 
 NICS = _with_macs([
-    Nic("modern-0", "node0", TRANSLATED),
+    Nic("modern-0", "node0", {**TRANSLATED, "aer": "on"}),  # its errors are reported to the root port above it
     Nic("modern-1", "node1", TRANSLATED),
     Nic("packed-0", "node0", {**TRANSLATED, "packed": "on"}),
     Nic("packed-1", "node1", {**TRANSLATED, "packed": "on"}),

@@ -267,6 +267,10 @@ TEST(VfioFaults, OnlyAFaultOfTheFunctionCounts) {
   EXPECT_EQ(
       fault_in_record("3,1,1,-;vfio-pci 0000:65:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x1]\n", kAddress),
       "vfio-pci 0000:65:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x1]");
+  EXPECT_EQ(
+      fault_in_record("3,1,1,-;vfio-pci 0000:65:00.0: PCIe Bus Error: severity=Uncorrected (Non-Fatal)\n", kAddress),
+      "vfio-pci 0000:65:00.0: PCIe Bus Error: severity=Uncorrected (Non-Fatal)");
+  EXPECT_EQ(fault_in_record("3,1,1,-;vfio-pci 0000:66:00.0: PCIe Bus Error: severity=Corrected\n", kAddress), "");
   EXPECT_EQ(fault_in_record("6,1,1,-;vfio-pci 0000:65:00.0: enabling device", kAddress), "");
   EXPECT_EQ(fault_in_record("6,1,1,-;pci 0000:65:00.0: Adding to iommu group 12", kAddress), "");
   EXPECT_EQ(fault_in_record("6,1,1,-;DMAR: fault, Request device [165:00.0]", kAddress), "");

@@ -97,6 +97,7 @@ TEST_F(VfioDma, TheLimitsOfType1AreNamed) {
   kernel->refusals = {{"VFIO_IOMMU_MAP_DMA", ENOMEM}};
   const auto third = backend->dma().alloc({.len = 1});
   ASSERT_FALSE(third);
+  EXPECT_EQ(third.error().code, Errc::kUnavailable) << "a limit of the environment's, hence exit code 5";
   EXPECT_THAT(third.error().advice, HasSubstr("ulimit -l"));
 }
 

@@ -54,8 +54,9 @@ ExitCode run(const CLI::App& command, const Options& options, Interruption& inte
   }
   auto session = Session::create();
   if (!session) return fail_command(session.error(), options.common.json);
-  const std::vector<device::Report> reports = (*session)->probe(request->uris, request->timeout, interruption);
+  std::vector<device::Report> reports = (*session)->probe(request->uris, request->timeout, interruption);
   if (Interruption::signal() != 0) return ExitCode::kError;
+  (*session)->add_late_evidence(request->uris, reports);
 
   ExitCode code = exit_code_of(reports);
   // Names are looked up once; the whole is printed before the devices are given back, which can take its time as well.

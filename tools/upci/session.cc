@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/platform.h"
+#include "base/wait.h"
 #include "drivers/virtio_net/virtio_net.h"
 #include "drivers/virtio_pci/virtio_pci.h"
 #include "tools/upci/schemes.h"
@@ -58,6 +59,11 @@ device::Report not_opened(const Uri& uri, Error error, platform::Nanoseconds tim
   return report;
 }
 
+/// What whoever lent us the device has told us about it.
+std::string_view why_withdrawn(device::Device& device) {
+  return device.control().notice() == device::DeviceControl::Notice::kError ? "an error of the platform" : "withdrawn";
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Session>> Session::create() {
@@ -66,7 +72,7 @@ Result<std::unique_ptr<Session>> Session::create() {
   options.engine.topology = std::move(topology);
   // The commands see it by the card's failure, and remove the device when they do not use it any more.
   options.withdrawn = [](const std::shared_ptr<device::Device>& device) {
-    log::warn("{}: the device was withdrawn", device->name());
+    log::warn("{}: {}", device->name(), why_withdrawn(*device));
   };
   UPCI_TRY_ASSIGN(std::unique_ptr<device::Context> context, device::Context::create(std::move(options)));
   std::vector<std::unique_ptr<virtio::Driver>> virtio_drivers;
@@ -120,6 +126,18 @@ void Session::add_evidence(std::vector<std::string>& notes, bool failed) {
   }
 }
 
+void Session::add_late_evidence(const std::vector<Uri>& uris, std::vector<device::Report>& reports) {
+  bool waited = false;
+  for (std::size_t i = 0; i < devices_.size(); ++i) {
+    if (!devices_[i] || uris[i].scheme != Scheme::kVfio) continue;
+    if (!std::exchange(waited, true)) sleep_for(kEvidenceDelay);
+    std::vector<std::string>& notes = reports[i].notes;
+    for (std::string& fault : devices_[i]->control().evidence().faults) {
+      if (std::ranges::find(notes, fault) == notes.end()) notes.push_back(std::move(fault));
+    }
+  }
+}
+
 void Session::give_back_withdrawn(std::vector<std::string>& notes) {
   for (const std::shared_ptr<pci::Device>& device : devices_) {
     if (!device || device->control().notice() == device::DeviceControl::Notice::kNone) continue;
@@ -129,9 +147,9 @@ void Session::give_back_withdrawn(std::vector<std::string>& notes) {
     device->control().give_back();
     const auto took = std::chrono::duration<double, std::milli>(platform::Clock::now() - begin);
     notes.push_back(removed
-                        ? fmt::format("{}: withdrawn; its driver was removed and the device given back in {:.1f} ms",
-                                      device->name(), took.count())
-                        : fmt::format("{}: withdrawn; {}", device->name(), removed.error().message()));
+                        ? fmt::format("{}: {}; its driver was removed and the device given back in {:.1f} ms",
+                                      device->name(), why_withdrawn(*device), took.count())
+                        : fmt::format("{}: {}; {}", device->name(), why_withdrawn(*device), removed.error().message()));
   }
 }
 

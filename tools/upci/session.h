@@ -2,6 +2,7 @@
 // The devices of one command: opened, bound to their drivers, and given back.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -14,6 +15,9 @@
 #include "tools/upci/uri.h"
 
 namespace upci::tool {
+
+/// How long the kernel is given to write down what a probe has done.
+inline constexpr auto kEvidenceDelay = std::chrono::milliseconds(50);
 
 class Session {
  public:
@@ -34,6 +38,9 @@ class Session {
   const std::vector<std::shared_ptr<pci::Device>>& devices() const noexcept { return devices_; }
   /// What the platform has recorded against the devices; after a failure also why there may be more.
   void add_evidence(std::vector<std::string>& notes, bool failed);
+  /// To the reports of probe(uris): what the kernel has written down against functions of this machine since their probe ended.
+  /// It writes when the IOMMU's interrupt is served, which can be after the probe that it is about. Takes kEvidenceDelay.
+  void add_late_evidence(const std::vector<Uri>& uris, std::vector<device::Report>& reports);
   /// Removes the devices that were withdrawn, since their lender waits for them; says so, or what went wrong.
   void give_back_withdrawn(std::vector<std::string>& notes);
   /// Gives all devices up at once; probes and waits on them end soon. Any thread.

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Things that are taken away under traffic: the device itself, and a CPU."""
 
+import re
 import time
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from guest import facts, functions, traffic, upci
 from registry import case
 
 _ENDLESS = 10_000_000
+_AFTER = 1000  # frames, once all is well again
+_SLOT_SECONDS = 8  # the five of the hotplug button included
 
 
 def _start_traffic(lab, a, b, frames):
@@ -31,6 +34,7 @@ def device_del(lab):
     upci.bind(lab, a, b)
     log = facts.KernelLog()
     process = _start_traffic(lab, a, b, _ENDLESS)
+    asked = log.mark("device_del")
     lab.request("device_del", nic="removable-0")
     outcome = process.finish(45)
     lab.check(outcome.code == upci.VERDICT, lambda: str(outcome))
@@ -41,12 +45,56 @@ def device_del(lab):
     lab.evidence(notes[0])
     lab.wait_for(lambda: not a.present, 20, f"{a} leaves /sys/bus/pci/devices")
     lab.evidence(f"{a} has left /sys/bus/pci/devices, no signal ended upci")
+    _check_slot(lab, a, log, asked)
     bad = log.matching(r"BUG:|Oops|WARNING:|blocked for more than|general protection")
     lab.check(not bad, f"dmesg: {bad}")
     lab.clean_up_now()
     lab.request("device_add", nic="removable-0", bus=topology.port_name("removable-0"))
     lab.wait_for(lambda: a.present and a.interface, 20, f"{a} is back")
     lab.evidence(traffic.frames_pass_again(lab, a, b))
+    log.close()
+
+
+def _check_slot(lab, function, log, asked):
+    """How long the kernel took to let go of the function, by the times in its log; asked: its line from before device_del."""
+    gone = lab.wait_for(lambda: log.matching(rf"{re.escape(function.address)}: Removing from iommu group"), 5,
+                        lambda: f"the kernel says that {function} leaves its IOMMU group: {log.read()}")
+    took = facts.seconds_of(gone[-1]) - facts.seconds_of(asked)
+    lab.check(took <= _SLOT_SECONDS, f"the slot was empty {took:.2f} s after device_del, later than {_SLOT_SECONDS} s")
+    lab.evidence(f"dmesg: {took:.3f} s after device_del: " + gone[-1].split("] ", 1)[1])
+
+
+@case("aer-error", timeout=120)
+def aer_error(lab):
+    """An uncorrectable error of the NIC's link under traffic: the kernel's AER record, verdict gone, and frames pass again"""
+    a, b = lab.nics["modern-0"], lab.nics["modern-1"]
+    upci.bind(lab, a, b)
+    log = facts.KernelLog()
+    process = _start_traffic(lab, a, b, _ENDLESS)
+    said = lab.request("inject_error", nic="modern-0", error="POISON_TLP")
+    lab.check(said.startswith("OK"), f"QEMU has not injected the error: {said}")
+    lab.wait_for(lambda: log.matching(r"AER: .*recovery"), 10, lambda: f"AER and what came of it in dmesg: {log.read()}")
+    outcome = process.finish(45)
+    records = [line.split("] ", 1)[1] for line in log.matching(r"AER: (Unc|.*recover)|severity=")]
+    lab.check(any("Uncorrected" in line and a.address in line for line in records), f"no AER record of {a}: {log.read()}")
+    for line in records:
+        lab.evidence("dmesg: " + line)
+    lab.check(outcome.code == upci.VERDICT, lambda: str(outcome))
+    error = outcome.document.get("error") or ""
+    lab.check("gone" in error and "platform reports" in error and a.address in error,
+              lambda: f"the verdict is not that of an error of the platform: {outcome}")
+    lab.evidence(f"{a}: exit code {outcome.code}: {error}")
+    quoted = [note for note in outcome.document["notes"] if "PCIe Bus Error" in note and a.address in note]
+    lab.check(quoted, lambda: f"upci's notes do not quote the AER record: {outcome}")
+    lab.evidence("upci's JSON: " + quoted[0])
+    lab.check(any("driver was removed" in note for note in outcome.document["notes"]), lambda: str(outcome))
+    lab.clean_up_now()
+    lab.evidence(traffic.frames_pass_again(lab, a, b))
+    upci.bind(lab, a, b)
+    traffic.net_test(lab, a, b, _AFTER)
+    lab.evidence(f"unbound and bound again: {_AFTER} checked frames each way by upci, none lost")
+    bad = log.matching(r"DMAR: .*fault|BUG:|Oops|WARNING:")
+    lab.check(not bad, f"dmesg: {bad}")
     log.close()
 
 

@@ -3,6 +3,7 @@
 
 import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 
@@ -93,3 +94,50 @@ def bind_refuses(lab):
     lab.finally_do(_busybox, "ip", "route", "del", "default")
     lab.evidence(f"default route, {nic}: {_refused(lab, nic, 'default route')}")
     lab.check(functions.Function(nic.address).interface == interface, f"{interface} has gone")
+
+
+def _record(nic):
+    return Path(f"/run/upci/bind/{nic}.json")
+
+
+def _hold(lab, nic):
+    """A `upci bind --hold` that has bound the NIC and waits."""
+    process = upci.Process("bind", nic.address, "--hold", json_wanted=False)
+    lab.finally_do(process.finish, 1)
+    lab.wait_for(lambda: nic.address in process.said() or not process.running(), 20, "bind --hold says what it has bound")
+    lab.check(process.running(), lambda: f"bind --hold did not wait: {process.finish()}")
+    lab.check(nic.driver == "vfio-pci" and _record(nic).exists(), lambda: f"while bind --hold waits: {_state(nic)}")
+    return process
+
+
+def _check_restored(lab, nic, how):
+    lab.check(nic.driver == "virtio-pci" and nic.override is None, lambda: f"{how}: {_state(nic)}")
+    lab.check(not _record(nic).exists(), f"{how}: the record {_record(nic)} is still there")
+
+
+@case("bind-hold", timeout=120)
+def bind_hold(lab):
+    """bind --hold: vfio-pci until SIGTERM or SIGINT, then all is as before; after SIGKILL unbind repairs"""
+    a, b = lab.nics["story-1"], lab.nics["story-0"]
+    lab.finally_do(a.give_back)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process = _hold(lab, a)
+        probed = upci.run("probe", a.address)
+        lab.check(probed.code == upci.OK, lambda probed=probed: f"while bind --hold waits: {probed}")
+        lab.check(process.running() and a.driver == "vfio-pci", lambda: f"it did not hold on: {_state(a)}")
+        process.signal(number)
+        outcome = process.finish(20)
+        lab.check(outcome.code == upci.OK, lambda number=number, outcome=outcome: f"after {number.name}: {outcome}")
+        _check_restored(lab, a, f"after {number.name}")
+        lab.evidence(f"driver vfio-pci while it waits, a probe is ok; {number.name}: exit code 0 after {outcome.seconds:.1f} s, "
+                     f"{_state(a)}, no record; {traffic.frames_pass_again(lab, a, b)}")
+    process = _hold(lab, a)
+    process.signal(signal.SIGKILL)
+    code = process.finish(20).code
+    lab.check(code == -signal.SIGKILL, f"SIGKILL, but it ended with {code}")
+    left = _state(a)
+    lab.check(a.driver == "vfio-pci" and _record(a).exists(), f"after SIGKILL: {left}")
+    repaired = upci.run("unbind", a.address, json_wanted=False)
+    lab.check(repaired.code == upci.OK, lambda: str(repaired))
+    _check_restored(lab, a, "unbind after SIGKILL")
+    lab.evidence(f"SIGKILL left {left} and the record; unbind: {_state(a)}, no record; {traffic.frames_pass_again(lab, a, b)}")

@@ -124,6 +124,11 @@ def cpu_list(text):
     return numbers
 
 
+def seconds_of(line):
+    """When the kernel wrote a line of KernelLog, by the clock of its log."""
+    return float(line[1:line.index("]")])
+
+
 class KernelLog:
     """The kernel's messages from now on."""
 
@@ -144,6 +149,12 @@ class KernelLog:
             head, _, text = record.partition(";")
             seconds = int(head.split(",")[2]) / 1e6
             self.lines.append(f"[{seconds:12.6f}] {text.splitlines()[0] if text else ''}")
+
+    def mark(self, text):
+        """Writes a line of our own, and gives it: the kernel's clock for something that it does not log."""
+        with open("/dev/kmsg", "w") as file:
+            file.write(f"upci lab: {text}\n")
+        return self.matching(f"upci lab: {re.escape(text)}$")[-1]
 
     def matching(self, pattern):
         return [line for line in self.read() if re.search(pattern, line)]

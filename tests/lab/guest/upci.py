@@ -50,9 +50,9 @@ def _without_traces(value):
 class Process:
     """A upci that runs. Output goes to files: nobody has to drain a pipe."""
 
-    def __init__(self, *arguments, json_wanted=True, wrapper=()):
+    def __init__(self, *arguments, json_wanted=True, wrapper=(), program=PROGRAM):
         self._json = json_wanted
-        words = [PROGRAM, *map(str, arguments), *(["--json"] if json_wanted else [])]
+        words = [program, *map(str, arguments), *(["--json"] if json_wanted else [])]
         self.command = "upci " + " ".join(words[1:])
         self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         self._started = time.monotonic()
@@ -63,6 +63,13 @@ class Process:
 
     def running(self):
         return self._process.poll() is None
+
+    def signal(self, number):
+        self._process.send_signal(number)
+
+    def said(self):
+        """What it has written to stdout so far. While it runs."""
+        return os.pread(self._out.fileno(), 65536, 0).decode(errors="replace")
 
     def finish(self, timeout=60):
         """Waits for its end; past the time it is killed, and its code is -9. Gives the same again when asked again."""
@@ -97,8 +104,8 @@ class Process:
             return file.read().decode(errors="replace")
 
 
-def run(*arguments, timeout=60, json_wanted=True, wrapper=()):
-    return Process(*arguments, json_wanted=json_wanted, wrapper=wrapper).finish(timeout)
+def run(*arguments, timeout=60, json_wanted=True, wrapper=(), program=PROGRAM):
+    return Process(*arguments, json_wanted=json_wanted, wrapper=wrapper, program=program).finish(timeout)
 
 
 def bind(lab, *functions, also=()):
@@ -137,6 +144,7 @@ class Watched:
     dma: dict = field(default_factory=dict)  # address -> facts.Mapping, of its DMA memory
     interrupts: dict = field(default_factory=dict)  # number -> facts.Interrupt, as last seen; VFIO's count from 0
     irq_cpus: dict = field(default_factory=dict)  # number -> effective_affinity_list
+    irq_asked: dict = field(default_factory=dict)  # number -> each smp_affinity_list that was seen, without doubles
 
 
 def is_worker(thread):
@@ -194,6 +202,9 @@ def _look_at_interrupts(functions, seen):
         if "vfio" in entry.text and any(function.address in entry.text for function in functions):
             seen.interrupts[number] = entry
             seen.irq_cpus[number] = facts.effective_cpus(number) or seen.irq_cpus.get(number, [])
+            asked = facts.read(f"/proc/irq/{number}/smp_affinity_list")
+            if asked and asked.strip() not in seen.irq_asked.setdefault(number, []):
+                seen.irq_asked[number].append(asked.strip())
 
 
 def _look_at_memory(process, seen):

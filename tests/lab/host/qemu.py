@@ -88,6 +88,13 @@ class Qemu:
     def wait(self):
         return self._process.wait()
 
+    def crashed(self):
+        """The signal that QEMU itself died of, or 0. Called before close()."""
+        try:
+            return max(0, -self._process.wait(1))
+        except subprocess.TimeoutExpired:
+            return 0
+
     def said(self):
         """What QEMU itself wrote: why it would not start, for example."""
         lines = self.log.read_text(errors="replace").splitlines()

@@ -67,6 +67,10 @@ class Session:
         return Result(case.name, message["passed"], time.monotonic() - started, self._evidence, message["failure"],
                       message["data"])
 
+    def crash(self):
+        """The signal that QEMU itself died of, or 0; once the guest is lost."""
+        return self._qemu.crashed()
+
     def console_tail(self):
         text = _ESCAPES.sub("", self._console.decode(errors="replace")).replace("\r", "")
         return "the console's last lines:\n" + "\n".join("  " + line for line in text.splitlines()[-_CONSOLE_LINES:])
@@ -137,6 +141,10 @@ class Session:
                 self._qemu.qmp.call("device_add", **_as_arguments(topology.nic_device(topology.nic(name), bus=bus)))
             elif message["call"] == "set_link":
                 self._qemu.qmp.call("set_link", name=f"nic-{name}", up=message["arguments"]["up"])
+            elif message["call"] == "inject_error":
+                # QEMU has this for people only. What it says is empty or begins with OK where it was done.
+                words = f"pcie_aer_inject_error nic-{name} {message['arguments']['error']}"
+                return {"reply": self._qemu.qmp.call("human-monitor-command", **{"command-line": words})}
             else:
                 return {"error": f"there is no call {message['call']}"}
         except QmpError as error:
