@@ -89,6 +89,14 @@ TEST(NetTest, CardWithoutMsixUsesItsInterruptLine) {
   EXPECT_GT(document["interrupts"], 0);
 }
 
+TEST(NetTest, AFunctionOfTheMachineAndAnEmulatedCardDoNotMeetByThemselves) {
+  const Outcome outcome = run_upci({"net", "test", "fffe:ff:1f.7", "emu:virtio-net", "--frames", "1"});
+  EXPECT_EQ(outcome.exit_code, 2) << outcome;
+  EXPECT_NE(outcome.err.find("wire="), std::string::npos) << outcome;
+  // Two functions are taken as they are cabled: what is wrong here is that they are not there.
+  EXPECT_EQ(run_upci({"net", "test", "fffe:ff:1f.6", "fffe:ff:1f.7", "--frames", "1"}).exit_code, 5);
+}
+
 TEST(NetTest, AbsentCardEndsItBeforeAnyFrame) {
   const Outcome outcome = run_upci({"net", "test", "fffe:ff:1f.7", "--frames", "1", "--json"});
   EXPECT_EQ(outcome.exit_code, 5) << outcome;

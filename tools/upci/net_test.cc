@@ -23,7 +23,9 @@ using emulation::WireSpec;
 constexpr std::string_view kHelp =
     "With one device each frame goes out and comes back by its loopback wire. With two, each sends N frames to the "
     "other,\n"
-    "both at once; when neither names a wire, they are connected to each other.\n"
+    "both at once; when neither names a wire, they are connected to each other. PCI functions of the machine have "
+    "cables\n"
+    "of their own: name two that are connected, or one whose other end sends each frame back.\n"
     "By interrupt (the default) a frame is taken by the bottom half, in a worker of the vector's CPU; with --poll "
     "this\n"
     "thread looks at the rings.\n"
@@ -38,6 +40,7 @@ constexpr std::string_view kHelp =
     "Examples:\n"
     "  upci net test emu:virtio-net --frames 10000\n"
     "  upci net test qemu:virtio-net-pci,disable-legacy=on --frames 10000 --size 1514 --poll\n"
+    "  upci net test 0000:41:00.0 0000:81:00.0 --frames 10000 --json\n"
     "  upci net test qemu:virtio-net-pci,wire=cable:a emu:virtio-net,wire=cable:a --frames 1000 --json\n"
     "\n";
 
@@ -61,7 +64,15 @@ struct Request {
 /// Two devices whose frames cannot meet are a mistake in the command line.
 Result<void> connect(std::vector<Uri>& uris) {
   if (uris.size() < 2) return {};
+  const auto is_function = [](const Uri& uri) { return uri.scheme == Scheme::kVfio; };
+  const auto functions = std::ranges::count_if(uris, is_function);
+  if (functions == 2) return {};  // how they are cabled is for those to say who did it
   const auto named = [](const Uri& uri) { return uri.wire_given; };
+  if (functions == 1) {
+    if (std::ranges::any_of(uris, named)) return {};
+    return fail(Errc::kInvalid, "a PCI function of the machine and an emulated device are not connected",
+                "give the emulated one a wire that leads to the other's cable (wire=unix:PATH), or name two functions");
+  }
   if (std::ranges::none_of(uris, named)) {
     for (Uri& uri : uris) uri.spec.wire = {.kind = WireSpec::Kind::kCable, .name = "between the two"};
     return {};
