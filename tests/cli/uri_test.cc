@@ -46,8 +46,8 @@ TEST(Uri, ReservedWordsDoNotReachTheModel) {
 }
 
 TEST(Uri, FaultsOfThePlatformAreForEveryScheme) {
-  for (const char* text : {"0000:65:00.0,fault=dma-unmapped", "qemu:virtio-net-pci,fault=irq-lost",
-                           "emu:virtio-net,fault=irq-lost"}) {
+  for (const char* text :
+       {"0000:65:00.0,fault=dma-unmapped", "qemu:virtio-net-pci,fault=irq-lost", "emu:virtio-net,fault=irq-lost"}) {
     const auto uri = parse_uri(text);
     ASSERT_TRUE(uri) << text << ": " << uri.error().message();
     EXPECT_FALSE(uri->platform_fault.empty()) << text;
