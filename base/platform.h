@@ -16,6 +16,12 @@
 //                           dereferences the word, so its memory may be gone by then.
 //   EventQueue              fd readiness (edge-triggered), notify() and an alarm, waited for in one place by any number of
 //                           threads; each event wakes at least one of them
+//   SwitchWatch             tells another thread, through an EventQueue, when the watched one is switched out while armed,
+//                           and at any time whether it runs, sleeps or is preempted; arming and looking cost no system
+//                           call. The watched thread calls create(), arm() and disarm(); one watcher at a time (the
+//                           pool's lock) calls rearm(), after an event and before it relies on the next one; anybody
+//                           calls state(). create() fails where the system does not allow it: self_test() first.
+//   ThreadProbe             CPU time, time in the run queue, asleep or not, and in what, of any thread; by system calls
 //   fd_signalled()          to be called after making readable a descriptor that may be in an EventQueue (EventFd does)
 //   Thread                  create (named, pinned to one OS CPU or not), join, detach
 //   this_thread::...        id(), current_cpu(), yield(), sleep_until() (does not tell the hook), set_name(), set_cpu()

@@ -64,6 +64,8 @@ struct EventWait {
   bool timed_out = false;  // none of these until the time given
 };
 
+class SwitchWatch;  // base/platform/real_watch.h
+
 /// Fd readiness, notification and an alarm behind one wait. All members are thread-safe.
 class EventQueue {
  public:
@@ -78,6 +80,10 @@ class EventQueue {
   /// Errors: kInvalid for a token above kMaxToken; kSystem when `fd` cannot be waited for or is in the queue already.
   Result<void> add(int fd, std::uint64_t token);
   Result<void> remove(int fd);
+  /// Reports `token` each time the watched thread is switched while armed. Remove it before it is destroyed. An event may
+  /// be late: look at the watch's state().
+  Result<void> add(const SwitchWatch& watch, std::uint64_t token);
+  Result<void> remove(const SwitchWatch& watch);
   /// Wakes at least one waiter, now or the next to come. Never blocks; safe in any context.
   void notify() noexcept;
   /// One waiter wakes at `when`; kNever disarms. A later call replaces an earlier one.
@@ -146,3 +152,5 @@ inline void fd_signalled() noexcept {}
 std::vector<int> online_cpus();
 
 }  // namespace upci::inline UPCI_VARIANT::platform
+
+#include "base/platform/real_watch.h"  // IWYU pragma: export

@@ -85,6 +85,10 @@ Result<void> EventQueue::remove(int fd) {
   return {};
 }
 
+// Each record makes the perf descriptor readable once: an edge.
+Result<void> EventQueue::add(const SwitchWatch& watch, std::uint64_t token) { return add(watch.event_.get(), token); }
+Result<void> EventQueue::remove(const SwitchWatch& watch) { return remove(watch.event_.get()); }
+
 void EventQueue::notify() noexcept {
   const int saved_errno = errno;
   const std::uint64_t one = 1;

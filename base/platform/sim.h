@@ -76,6 +76,8 @@ struct QueueStateDeleter {
 };
 }  // namespace sim::detail
 
+class SwitchWatch;  // base/platform/sim_watch.h
+
 /// Takes real descriptors. They are looked at when fd_signalled() is called, when a fiber begins to wait, and before time
 /// moves on, so that a descriptor that something else makes readable is seen as well.
 class EventQueue {
@@ -87,6 +89,8 @@ class EventQueue {
   static constexpr std::uint64_t kMaxToken = ~std::uint64_t{0} - 2;
   Result<void> add(int fd, std::uint64_t token);
   Result<void> remove(int fd);
+  Result<void> add(const SwitchWatch& watch, std::uint64_t token);
+  Result<void> remove(const SwitchWatch& watch);
   void notify() noexcept;
   void set_alarm(TimePoint when) noexcept;
   EventWait wait(std::span<Event> events, TimePoint until = kNever) noexcept;
@@ -192,6 +196,11 @@ std::uint64_t random(std::uint64_t below) noexcept;
 void set_online(int cpu, bool online) noexcept;
 /// While set, Thread::create() fails with EAGAIN.
 void refuse_threads(bool refuse) noexcept;
+/// While set, SwitchWatch::create() and its self_test() fail with EACCES.
+void refuse_switch_watch(bool refuse) noexcept;
+/// The calling fiber computes for so long: the clock moves on, timers go off and others run, as on other CPUs, but only
+/// this fiber's CPU time grows. It is not asleep meanwhile, and not switched out.
+void consume(Nanoseconds span) noexcept;
 /// Ends the run as a failure, from whatever fiber calls it.
 [[noreturn]] void fail_run(std::string text) noexcept;
 /// One line for each fiber that has not returned: its number, its name and what it waits for.
@@ -203,3 +212,5 @@ bool run_on_fiber(ThreadId fiber, void (*function)(void*), void* argument) noexc
 }  // namespace sim
 
 }  // namespace upci::inline UPCI_VARIANT::platform
+
+#include "base/platform/sim_watch.h"  // IWYU pragma: export

@@ -42,6 +42,7 @@ std::string Scheduler::describe() const {
     std::snprintf(address, sizeof(address), "%p", fiber.object);
     switch (fiber.waits_for) {
       case WaitKind::kNone: text += &fiber == current_ ? "runs" : "can run"; break;
+      case WaitKind::kCompute: text += "computes"; break;
       case WaitKind::kSleep: text += "sleeps"; break;
       case WaitKind::kWord: text += std::string("waits for the word at ") + address; break;
       case WaitKind::kMutex: text += std::string("waits for the mutex at ") + address; break;

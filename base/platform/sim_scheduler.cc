@@ -132,9 +132,11 @@ void Scheduler::switch_to(Fiber* next) noexcept {
   if (next == current_) return;
   trace_ = (trace_ ^ static_cast<std::uint64_t>(next->id)) * 0x100000001b3U + steps_;
   Fiber& from = *current_;
+  switched_out(from, SwitchState::kPreempted);
   current_ = next;
   next->started = true;
   go(from, next->context);
+  switched_in(from);
   if (ended_ != nullptr) std::exchange(ended_, nullptr)->stack.give_back();
 }
 
@@ -228,7 +230,10 @@ void Scheduler::yield() noexcept {
     poll_all();
     now_ += kSpinRound;
     expire();
-    for (Fiber* fiber : runnable_) fiber->spinning = false;
+    for (Fiber* fiber : runnable_) {
+      fiber->spinning = false;
+      fiber->cpu_time += kSpinRound;
+    }
     next = choose(true);
   }
   switch_to(next);
@@ -255,15 +260,18 @@ bool Scheduler::block(WaitKind kind, const void* object, TimePoint until) noexce
   fiber.object = object;
   fiber.until = until;
   fiber.spinning = false;
+  switched_out(fiber, SwitchState::kBlocked);
   erase(runnable_, fiber);
   insert(blocked_, fiber);
   switch_to(next_to_run());
+  switched_in(fiber);
   return !fiber.timed_out;
 }
 
 void Scheduler::make_runnable(Fiber& fiber, bool timed_out) noexcept {
   erase(blocked_, fiber);
   insert(runnable_, fiber);
+  if (fiber.waits_for == WaitKind::kCompute) fiber.cpu_time += now_ - fiber.computing_since;
   fiber.waits_for = WaitKind::kNone;
   fiber.object = nullptr;
   fiber.timed_out = timed_out;

@@ -18,10 +18,12 @@
 
 namespace upci::inline UPCI_VARIANT::platform::sim::detail {
 
-enum class WaitKind : std::uint8_t { kNone, kSleep, kWord, kMutex, kQueue, kJoin };
+enum class WaitKind : std::uint8_t { kNone, kSleep, kWord, kMutex, kQueue, kJoin, kCompute };
 
 inline constexpr std::size_t kMaxSlots = 64;
 inline constexpr TimePoint kStart{std::chrono::seconds(1000)};  // of every run
+
+struct WatchState;
 
 struct Fiber {
   int id = 0;  // counts from 1 in each run
@@ -44,6 +46,11 @@ struct Fiber {
   int cpu = 0;
   std::array<void*, kMaxSlots> slots{};
 
+  WatchState* watch = nullptr;
+  bool switched_out = false;  // as its watch sees it
+  Nanoseconds cpu_time{};     // without what it consumes right now
+  TimePoint computing_since;  // while it waits for kCompute
+
   void (*visit)(void*) = nullptr;  // run_on_fiber()
   void* visit_argument = nullptr;
   FiberContext* visitor = nullptr;
@@ -54,13 +61,27 @@ struct QueueState {
   struct Source {
     int fd = -1;
     std::uint64_t token = 0;
+    const WatchState* watch = nullptr;  // then fd is -1
   };
   UniqueFd epoll;  // made when the first descriptor is added
   std::vector<Source> sources;
+  std::vector<Source> watches;
   std::vector<Source> ready;  // events that no waiter has taken yet, oldest first
   bool notified = false;
   TimePoint alarm = kNever;
   bool alarm_told = false;  // a waiter was woken for it
+
+  void forget(const WatchState& watch) noexcept;
+};
+
+/// A SwitchWatch: what the kernel's ring would hold for its fiber.
+struct WatchState {
+  int fiber = 0;
+  std::uint64_t run = 0;
+  std::uint32_t ins = 0;  // switches in
+  bool dropped = false;   // a record found no room since the last one that did
+  platform::detail::SwitchWindow window{.armed = false};
+  platform::detail::SwitchRecords records{};
 };
 
 /// splitmix64.
@@ -115,6 +136,9 @@ class Scheduler {
   void poll_all() noexcept;
   void wake_for_alarm(QueueState& queue) noexcept;
 
+  /// See sim::consume().
+  void consume(Nanoseconds span) noexcept;
+
   bool visit(int id, void (*function)(void*), void* argument) noexcept;
   std::string describe() const;
 
@@ -130,6 +154,7 @@ class Scheduler {
   void set_online(int cpu, bool online) noexcept;
   int current_cpu() noexcept;
   bool refuses_threads = false;
+  bool refuses_watches = false;
 
  private:
   static void fiber_entry();
@@ -143,6 +168,9 @@ class Scheduler {
   void switch_to(Fiber* next) noexcept;
   static void go(Fiber& from, FiberContext& to) noexcept;
   static void visit_from(FiberContext& visitor, Fiber& fiber, void (*function)(void*), void* argument) noexcept;
+  void record_switch(WatchState& watch, SwitchState what) noexcept;
+  void switched_out(Fiber& fiber, SwitchState why) noexcept;
+  void switched_in(Fiber& fiber) noexcept;
   std::string where() const;
   std::string stacks();
   bool advance_to_earliest() noexcept;
