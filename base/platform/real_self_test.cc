@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::uint64_t kToken = 1;
 constexpr int kYields = 50;
+constexpr int kSwitches = 3;  // of those yields that gave the CPU up: enough, since each may take a time slice
 constexpr std::chrono::seconds kPatience{2};
 constexpr std::chrono::milliseconds kNap{10};
 
@@ -40,10 +41,11 @@ Result<void> SwitchWatch::self_test() {
   Result<Thread> probe = Thread::create({.name = "upci-selftest", .cpu = cpu}, [&trial] {
     trial.watch = SwitchWatch::create();
     if (trial.watch) {
-      for (int i = 0; i < kYields; ++i) {
+      for (int i = 0, switches = 0; i < kYields && switches < kSwitches; ++i) {
         trial.watch->arm();
         this_thread::yield();
         trial.yield_slept |= trial.watch->slept_since_armed();
+        if (trial.watch->state() != State::kRunning) ++switches;
       }
       trial.watch->disarm();
     }
