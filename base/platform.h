@@ -24,7 +24,7 @@
 //   ThreadProbe             CPU time, time in the run queue, asleep or not, and in what, of any thread; by system calls
 //   fd_signalled()          to be called after making readable a descriptor that may be in an EventQueue (EventFd does)
 //   Thread                  create (named, pinned to one OS CPU or not), join, detach
-//   this_thread::...        id(), current_cpu(), yield(), sleep_until() (does not tell the hook), set_name(), set_cpu()
+//   this_thread::...        id(), current_cpu(), yield(), sleep_until() (does not tell the hook), set_name(), set_cpu(), set_cpus()
 //   thread_slot<Tag>()      a void* per thread, zero at first
 //   online_cpus()           the OS CPUs that this process may run on, ascending
 #pragma once

@@ -2,6 +2,8 @@
 // An engine's making and ending, and what it tells about itself.
 #include "workqueue/engine.h"
 
+#include <fmt/format.h>
+
 #include <mutex>
 
 #include "base/log.h"
@@ -9,15 +11,40 @@
 
 namespace upci::inline UPCI_VARIANT {
 
+namespace {
+
+/// The best tier that works here; `why` says what speaks against a better one.
+BlockingTier choose_tier(std::string& why) {
+  if (const auto works = platform::SwitchWatch::self_test(); works)
+    return BlockingTier::kSwitches;
+  else
+    why = works.error().message();
+  return BlockingTier::kSampling;
+}
+
+}  // namespace
+
+std::string_view to_string(BlockingTier tier) noexcept {
+  switch (tier) {
+    case BlockingTier::kAuto: return "auto";
+    case BlockingTier::kFramework: return "framework";
+    case BlockingTier::kSwitches: return "switches";
+    case BlockingTier::kSampling: return "sampling";
+  }
+  return "unknown";
+}
+
 Engine::Engine(std::shared_ptr<EngineState> state) noexcept : state_(std::move(state)) {}
 
 Result<std::unique_ptr<Engine>> Engine::create(Options options) {
   if (options.topology.cpus().empty()) {
     return fail(Errc::kInvalid, "an engine without CPUs", "give it Topology::detect() or Topology::synthetic()");
   }
+  std::string note;
+  if (options.blocking == BlockingTier::kAuto) options.blocking = choose_tier(note);
   // The handle first: if a pool cannot be made, its destructor ends those that were.
-  std::unique_ptr<Engine> engine(new Engine(std::make_shared<EngineState>(std::move(options))));
-  UPCI_TRY(engine->state_->create_pools());
+  std::unique_ptr<Engine> engine(new Engine(std::make_shared<EngineState>(std::move(options), std::move(note))));
+  UPCI_TRY(engine->state_->start());
   return engine;
 }
 
@@ -27,24 +54,35 @@ Result<std::unique_ptr<Engine>> Engine::create() {
 }
 
 Engine::~Engine() {
-  const auto& pools = state_->pools();
-  for (const auto& pool : pools) pool->stop();
-  const Deadline deadline = Deadline::after(state_->options().teardown);
-  std::size_t stuck = 0;
-  for (const auto& pool : pools) stuck += pool->join(deadline);
+  const std::size_t stuck = state_->stop(Deadline::after(state_->options().teardown));
   if (stuck != 0) log::warn("engine ended while {} item(s) still ran; their threads go on without it", stuck);
 }
 
 const Topology& Engine::topology() const noexcept { return state_->topology(); }
-Workqueue& Engine::system_wq() noexcept { return state_->system_wq(); }
-Workqueue& Engine::system_highpri_wq() noexcept { return state_->system_highpri_wq(); }
-Workqueue& Engine::system_long_wq() noexcept { return state_->system_long_wq(); }
+Workqueue& Engine::system_wq() noexcept { return state_->system(0); }
+Workqueue& Engine::system_highpri_wq() noexcept { return state_->system(1); }
+Workqueue& Engine::system_long_wq() noexcept { return state_->system(2); }
+Workqueue& Engine::system_unbound_wq() noexcept { return state_->system(3); }
+Workqueue& Engine::system_freezable_wq() noexcept { return state_->system(4); }
+Workqueue& Engine::system_power_efficient_wq() noexcept { return state_->system(5); }
+Workqueue& Engine::system_freezable_power_efficient_wq() noexcept { return state_->system(6); }
+
+Workqueue& Engine::system_bh_wq() noexcept {
+  state_->want_bh();
+  return state_->system(7);
+}
+Workqueue& Engine::system_bh_highpri_wq() noexcept {
+  state_->want_bh();
+  return state_->system(8);
+}
+
+BlockingTier Engine::blocking_tier() const noexcept { return state_->options().blocking; }
+const std::string& Engine::blocking_note() const noexcept { return state_->blocking_note(); }
 
 Result<void> Engine::add_event_source(EventSource& source, int fd, int cpu) {
-  WorkerPool* pool = state_->pool_for(cpu, state_->system_wq());
-  if (pool == nullptr)
-    return fail(Errc::kInvalid, "event source for CPU " + std::to_string(cpu) + ", which does not exist");
-  return pool->add_source(source, fd);
+  const int index = state_->cpu_index(cpu);
+  if (index < 0) return fail(Errc::kInvalid, fmt::format("event source for CPU {}, which does not exist", cpu));
+  return state_->percpu_pool(index, false).add_source(source, fd);
 }
 
 void Engine::remove_event_source(EventSource& source) noexcept {
@@ -52,27 +90,49 @@ void Engine::remove_event_source(EventSource& source) noexcept {
 }
 
 bool Engine::write_off(const Work& work) noexcept {
-  for (const auto& pool : state_->pools()) {
-    std::lock_guard guard(pool->lock());
-    if (Worker* worker = pool->find_worker_executing(work)) {
-      pool->write_off(*worker);
-      return true;
+  bool found = false;
+  state_->for_each_pool([&](WorkerPool& pool) {
+    std::lock_guard guard(pool.lock());
+    if (Worker* worker = pool.find_worker_executing(work); worker != nullptr && !found) {
+      pool.write_off(*worker);
+      found = true;
     }
-  }
-  return false;
+  });
+  return found;
 }
 
 platform::ThreadId Engine::thread_running(const Work& work) noexcept {
-  for (const auto& pool : state_->pools()) {
-    std::lock_guard guard(pool->lock());
-    if (const Worker* worker = pool->find_worker_executing(work)) return WorkerPool::thread_of(*worker);
-  }
-  return 0;
+  platform::ThreadId thread = 0;
+  state_->for_each_pool([&](WorkerPool& pool) {
+    std::lock_guard guard(pool.lock());
+    if (const Worker* worker = pool.find_worker_executing(work)) thread = WorkerPool::thread_of(*worker);
+  });
+  return thread;
+}
+
+unsigned Engine::work_busy(const Work& work) noexcept {
+  return (work.is_pending() ? kWorkBusyPending : 0U) | (thread_running(work) != 0 ? kWorkBusyRunning : 0U);
+}
+
+bool Engine::workqueue_congested(int cpu, Workqueue& wq) noexcept {
+  QueueState* queue = state_->checked(wq, "workqueue_congested");
+  const int index = state_->cpu_index(cpu == kAnyCpu ? state_->local_cpu() : cpu);
+  if (queue == nullptr || index < 0) return false;
+  const PoolWorkqueue* pwq = queue->by_cpu[static_cast<std::size_t>(index)].load(std::memory_order_acquire);
+  if (pwq == nullptr) return false;
+  std::lock_guard guard(pwq->pool->lock());
+  pwq->pool->take_inbox();
+  pwq->pool->kick();
+  return !pwq->inactive.empty();
+}
+
+void Engine::set_worker_desc(std::string text) noexcept {
+  if (Worker* worker = Worker::current()) worker->describe(std::move(text));
 }
 
 PoolStats Engine::stats(int cpu) const {
-  WorkerPool* pool = state_->pool_for(cpu, state_->system_wq());
-  return pool != nullptr ? pool->stats() : PoolStats{};
+  const int index = state_->cpu_index(cpu);
+  return index >= 0 ? state_->percpu_pool(index, false).stats() : PoolStats{};
 }
 
 int Engine::current_worker_cpu() const noexcept {

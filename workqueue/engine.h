@@ -17,24 +17,41 @@
 #include "base/error.h"
 #include "workqueue/delayed_work.h"
 #include "workqueue/event_source.h"
+#include "workqueue/report.h"
 #include "workqueue/topology.h"
 #include "workqueue/work.h"
+#include "workqueue/workqueue.h"
 
 namespace upci::inline UPCI_VARIANT {
 
 class EngineState;
-class Workqueue;
+struct EngineSnapshot;
 
 /// Counters of one CPU's pool. Each is a snapshot; they only grow.
 struct PoolStats {
-  std::uint64_t executed = 0;     // items whose function was called
-  std::uint64_t wakeups = 0;      // times a worker came out of its idle wait
-  std::uint64_t events = 0;       // calls of event sources
-  std::uint64_t workers = 0;      // workers created
-  std::uint64_t cm_wakeups = 0;   // workers woken because a running one blocked
-  std::uint64_t written_off = 0;  // workers given up by a deadline
-  std::uint64_t displaced = 0;    // times a worker took up work on another CPU, since its own was offline
+  std::uint64_t executed = 0;        // items whose function was called
+  std::uint64_t wakeups = 0;         // times a worker came out of its idle wait for work, a timer or an event
+  std::uint64_t switch_wakeups = 0;  // times one did to see whether a switched-out worker sleeps
+  std::uint64_t events = 0;          // calls of event sources
+  std::uint64_t workers = 0;         // workers created
+  std::uint64_t cm_wakeups = 0;      // workers woken because a running one blocked
+  std::uint64_t written_off = 0;     // workers given up by a deadline
+  std::uint64_t displaced = 0;       // times a worker took up work on another CPU, since its own was offline
+  std::uint64_t repatriated = 0;     // times a worker of an unbound pool was brought back into its pod
 };
+
+/// How an engine notices that an item sleeps, so that the next one of its CPU can start.
+enum class BlockingTier : std::uint8_t {
+  kAuto,       // the best one that a self-test at start finds to work
+  kFramework,  // waits of base/wait.h only, which tell
+  kSwitches,   // and all others, by the kernel's records of context switches (perf_event_open): within microseconds
+  kSampling,   // and all others, by a look at each worker's state every millisecond
+};
+std::string_view to_string(BlockingTier tier) noexcept;
+
+/// What work_busy() tells. Kernel: WORK_BUSY_PENDING, WORK_BUSY_RUNNING.
+inline constexpr unsigned kWorkBusyPending = 1;
+inline constexpr unsigned kWorkBusyRunning = 2;
 
 /// Owns pools and system workqueues. Any number of engines can live in one process. All members are thread-safe unless said.
 class Engine {
@@ -42,6 +59,18 @@ class Engine {
   struct Options {
     Topology topology;
     std::chrono::nanoseconds teardown = std::chrono::seconds(5);  // how long ~Engine waits for items that still run
+    std::chrono::nanoseconds spin{0};  // how long an idle worker looks for work before it sleeps
+    std::chrono::nanoseconds idle_timeout = std::chrono::seconds(300);  // after which an extra idle worker ends
+    std::chrono::nanoseconds hog_threshold =
+        std::chrono::milliseconds(10);                             // CPU time, after which an item is intensive
+    std::chrono::nanoseconds watchdog = std::chrono::seconds(30);  // without a start, until a pool is stalled; 0: never
+    std::chrono::nanoseconds mayday = std::chrono::milliseconds(10);  // without a thread, until rescuers are called
+    BlockingTier blocking = BlockingTier::kAuto;
+    bool keep_requesters = false;  // the stack of each queueing, for reports; costs microseconds each
+    bool measure_latency = false;  // histograms of queue -> start and of run times, by function
+    bool power_efficient = false;  // kWqPowerEfficient queues are unbound
+    AffinityScope default_scope = AffinityScope::kCache;  // of unbound queues
+    ReportSink report = {};                               // where reports go; the log, when empty
   };
   static constexpr int kAnyCpu = -1;  // WORK_CPU_UNBOUND: the caller's CPU
 
@@ -57,10 +86,61 @@ class Engine {
 
   const Topology& topology() const noexcept;
 
-  // The system workqueues, by the kernel's names.
-  Workqueue& system_wq() noexcept;          // "events"
+  // The system workqueues, by the kernel's names, old and new. Flushing one of them is reported: it waits for whatever
+  // anybody has put there.
+  Workqueue& system_wq() noexcept;  // "events"
+  Workqueue& system_percpu_wq() noexcept { return system_wq(); }
   Workqueue& system_highpri_wq() noexcept;  // "events_highpri"
   Workqueue& system_long_wq() noexcept;     // "events_long"
+  Workqueue& system_unbound_wq() noexcept;  // "events_unbound"
+  Workqueue& system_dfl_wq() noexcept { return system_unbound_wq(); }
+  Workqueue& system_freezable_wq() noexcept;                  // "events_freezable"
+  Workqueue& system_power_efficient_wq() noexcept;            // "events_power_efficient"
+  Workqueue& system_freezable_power_efficient_wq() noexcept;  // "events_freezable_power_efficient"
+  Workqueue& system_bh_wq() noexcept;                         // "events_bh"
+  Workqueue& system_bh_highpri_wq() noexcept;                 // "events_bh_highpri"
+
+  // --- workqueues; may block ---
+  /// `max_active`: how many items may be active, per CPU, or per node for unbound ones; 0 stands for 1024.
+  /// Errors: kInvalid (flags that exclude each other, max_active outside 0..2048), kSystem (no thread for its rescuer),
+  /// kUnavailable (too many workqueues). Kernel: alloc_workqueue.
+  Result<WorkqueuePtr> alloc_workqueue(std::string name, WqFlags flags, int max_active = 0);
+  /// Runs its items one at a time, in the order of their queueing. Kernel: alloc_ordered_workqueue.
+  Result<WorkqueuePtr> alloc_ordered_workqueue(std::string name, WqFlags flags = 0);
+  /// One at a time on this machine, with a rescuer; the old name. Kernel: create_singlethread_workqueue.
+  Result<WorkqueuePtr> create_singlethread_workqueue(std::string name) {
+    return alloc_ordered_workqueue(std::move(name), kWqMemReclaim);
+  }
+  /// Kernel: create_workqueue.
+  Result<WorkqueuePtr> create_workqueue(std::string name) {
+    return alloc_workqueue(std::move(name), kWqMemReclaim | kWqPercpu, 1);
+  }
+  /// Changes the limit while items run; a higher one starts waiting items at once. Errors: kInvalid (outside 1..2048, an
+  /// ordered queue), kState (destroyed). Kernel: workqueue_set_max_active.
+  Result<void> set_max_active(Workqueue& wq, int max_active);
+  /// The least number of items that may be active on each node, whatever its share. Unbound queues only. Errors: as above.
+  /// Kernel: workqueue_set_min_active.
+  Result<void> set_min_active(Workqueue& wq, int min_active);
+  /// Changes the attributes of an unbound queue while items run: what is queued from now on runs by the new ones.
+  /// Errors: kInvalid (not unbound, nice outside -20..19, a cpumask without a CPU of this engine), kSystem.
+  /// Kernel: apply_workqueue_attrs.
+  Result<void> apply_workqueue_attrs(Workqueue& wq, WorkqueueAttrs attrs);
+  Result<WorkqueueAttrs> workqueue_attrs(const Workqueue& wq) const;
+  /// Keeps all unbound queues to these CPUs. Errors: kInvalid. Kernel: workqueue_unbound_cpumask (sysfs).
+  Result<void> set_unbound_cpumask(CpuSet cpus);
+  /// No item of a kWqFreezable queue starts from now on; those that run, finish. Kernel: freeze_workqueues_begin.
+  void freeze_workqueues();
+  /// Whether items of frozen queues still run. Kernel: freeze_workqueues_busy.
+  bool freeze_workqueues_busy();
+  /// Kernel: thaw_workqueues.
+  void thaw_workqueues();
+
+  // --- CPU hotplug: told by whoever knows, or seen by the engine itself; may block ---
+  /// The CPU's pools go on without a CPU of their own. Errors: kInvalid (no such CPU, the last one).
+  /// Kernel: workqueue_offline_cpu.
+  Result<void> cpu_offline(int cpu);
+  /// They are bound to it again. Kernel: workqueue_online_cpu.
+  Result<void> cpu_online(int cpu);
 
   // --- queueing; any context, never blocks, never allocates ---
   /// Queues on the caller's CPU when it is a worker of this engine, else on a housekeeping CPU. Returns true exactly when
@@ -71,11 +151,21 @@ class Engine {
   /// Queues on some CPU of the node, or on any CPU when the node has none. Kernel: queue_work_node.
   bool queue_work_node(int node, Workqueue& wq, Work& work) noexcept;
   bool schedule_work(Work& work) noexcept { return queue_work(system_wq(), work); }
+  bool schedule_work_on(int cpu, Work& work) noexcept { return queue_work_on(cpu, system_wq(), work); }
+  bool schedule_delayed_work(DelayedWork& work, std::chrono::nanoseconds delay) noexcept {
+    return queue_delayed_work(system_wq(), work, delay);
+  }
   /// Kernel: queue_delayed_work(_on). A delay of 0 or less queues at once.
   bool queue_delayed_work(Workqueue& wq, DelayedWork& work, std::chrono::nanoseconds delay) noexcept {
     return queue_delayed_work_on(kAnyCpu, wq, work, delay);
   }
   bool queue_delayed_work_on(int cpu, Workqueue& wq, DelayedWork& work, std::chrono::nanoseconds delay) noexcept;
+  /// Queues it, or changes when a pending one runs: one instance, the latest expiry. True when it was pending.
+  /// Kernel: mod_delayed_work(_on).
+  bool mod_delayed_work(Workqueue& wq, DelayedWork& work, std::chrono::nanoseconds delay) noexcept {
+    return mod_delayed_work_on(kAnyCpu, wq, work, delay);
+  }
+  bool mod_delayed_work_on(int cpu, Workqueue& wq, DelayedWork& work, std::chrono::nanoseconds delay) noexcept;
 
   // --- cancelling; any context, does not wait ---
   /// Takes back a pending work. True when it was pending. Kernel: cancel_work.
@@ -92,6 +182,17 @@ class Engine {
   // --- waiting; not from a top half; from a worker only for other works ---
   /// Waits for the last queueing and its run. False when the work was idle. Kernel: flush_work.
   bool flush_work(Work& work) noexcept;
+  /// A pending timer is cut short, then as flush_work. Kernel: flush_delayed_work.
+  bool flush_delayed_work(DelayedWork& work) noexcept;
+  /// Waits for all that was queued on `wq` before; pending timers are ignored. Kernel: flush_workqueue.
+  void flush_workqueue(Workqueue& wq) noexcept;
+  /// Waits until `wq` is empty. Meanwhile it takes only what its own items queue; the rest is dropped with a report.
+  /// Kernel: drain_workqueue.
+  void drain_workqueue(Workqueue& wq) noexcept;
+  /// Flushes the system workqueue. Better flush your own. Kernel: flush_scheduled_work.
+  void flush_scheduled_work() noexcept { flush_workqueue(system_wq()); }
+  /// Runs `function` once on each CPU that is online, in workers, and waits for all. Kernel: schedule_on_each_cpu.
+  void schedule_on_each_cpu(std::function<void()> function);
   /// Afterwards the work is neither pending nor running, even when it queues itself. True when it was pending.
   bool cancel_work_sync(Work& work) noexcept;
   bool cancel_delayed_work_sync(DelayedWork& work) noexcept;
@@ -119,6 +220,20 @@ class Engine {
   bool write_off(const Work& work) noexcept;
   /// The thread that runs this work now (for a stack capture), or 0.
   platform::ThreadId thread_running(const Work& work) noexcept;
+
+  // --- looking on; any context ---
+  /// kWorkBusyPending and kWorkBusyRunning, or-ed. A hint. Kernel: work_busy.
+  unsigned work_busy(const Work& work) noexcept;
+  /// Whether items of `wq` wait for max_active on this CPU; -1: the caller's. Kernel: workqueue_congested.
+  bool workqueue_congested(int cpu, Workqueue& wq) noexcept;
+  /// Describes what the calling worker's item is about, for dumps. Kernel: set_worker_desc.
+  void set_worker_desc(std::string text) noexcept;
+  /// How blocking is noticed here; never kAuto.
+  BlockingTier blocking_tier() const noexcept;
+  /// Why it is not a better one; empty when it is the best.
+  const std::string& blocking_note() const noexcept;
+  /// All pools, workqueues and workers as they are now. Kernel: wq_monitor.py, wq_dump.py.
+  EngineSnapshot snapshot() const;
 
   /// The counters of the normal-priority pool of a CPU; zeros when there is no such CPU.
   PoolStats stats(int cpu) const;

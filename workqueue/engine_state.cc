@@ -4,73 +4,128 @@
 #include <algorithm>
 #include <mutex>
 
+#include "workqueue/rescuer.h"
+
 namespace upci::inline UPCI_VARIANT {
 
-Result<void> EngineState::create_pools() {
+EngineState::EngineState(Engine::Options options, std::string blocking_note)
+    : options_(std::move(options)),
+      blocking_note_(std::move(blocking_note)),
+      pools_(std::make_unique<std::unique_ptr<WorkerPool>[]>(kMaxPools)),
+      seen_cpus_(platform::online_cpus()),
+      overseer_(*this) {
   const auto& cpus = topology().cpus();
-  int number = 0;
-  for (const Topology::Cpu& cpu : cpus) {
-    for (const auto priority : {Workqueue::Priority::kNormal, Workqueue::Priority::kHigh}) {
-      UPCI_TRY_ASSIGN(auto pool, WorkerPool::create(*this, number++, cpu, priority));
-      pools_.push_back(std::move(pool));
-    }
+  for (std::size_t i = 0; i < cpus.size(); i++) {
+    const Topology::Cpu& cpu = cpus[i];
+    const auto id = static_cast<std::size_t>(cpu.id);
+    if (index_of_cpu_.size() <= id) index_of_cpu_.resize(id + 1, -1);
+    index_of_cpu_[id] = static_cast<int>(i);
     const auto os_cpu = static_cast<std::size_t>(cpu.os_cpu);
     if (cpu_of_os_.size() <= os_cpu) cpu_of_os_.resize(os_cpu + 1, -1);
     // Of several CPUs that are mapped onto one of the machine's, callers on it use the first.
     if (cpu_of_os_[os_cpu] < 0) cpu_of_os_[os_cpu] = cpu.id;
-  }
-  for (const Topology::Cpu& cpu : cpus) {
     const auto node = static_cast<std::size_t>(cpu.node);
     if (node_cpus_.size() <= node) node_cpus_.resize(node + 1);
     if (cpu.housekeeping) node_cpus_[node].push_back(cpu.id);
+    if (std::ranges::find(os_cpus_, cpu.os_cpu) == os_cpus_.end()) os_cpus_.push_back(cpu.os_cpu);
   }
   fallback_cpu_ = topology().housekeeping_cpus().front();
+  unbound_cpumask_ = all_cpus();
+  cpu_is_on_.assign(cpus.size(), true);
+}
+
+EngineState::~EngineState() = default;
+
+Result<void> EngineState::start() {
+  UPCI_TRY(create_pools());
+  UPCI_TRY(create_system_queues());
   // Only now: a worker may queue on any pool.
-  for (const auto& pool : pools_) UPCI_TRY(pool->create_worker());
+  for (std::size_t i = 0; i < topology().cpus().size(); i++) {
+    UPCI_TRY(percpu_pool(static_cast<int>(i), false).create_worker());
+    UPCI_TRY(percpu_pool(static_cast<int>(i), true).create_worker());
+  }
+  return overseer_.start();
+}
+
+std::size_t EngineState::stop(Deadline deadline) {
+  {
+    std::lock_guard registry_guard(registry_);
+    stopped_ = true;
+    for_each_pool([](WorkerPool& pool) { pool.stop(); });
+    for (const auto& queue : queues_) {
+      if (queue->rescuer) queue->rescuer->stop();
+    }
+  }
+  overseer_.stop();
+  std::size_t stuck = 0;
+  for_each_pool([&](WorkerPool& pool) { stuck += pool.join(deadline); });
+  for (const auto& queue : queues_) {
+    if (queue->rescuer && !queue->rescuer->join(deadline)) stuck++;
+  }
+  if (!overseer_.join(deadline)) stuck++;
+  return stuck;
+}
+
+Result<WorkerPool*> EngineState::add_pool(WorkerPool::Identity identity) {
+  const std::size_t number = pool_count_.load(std::memory_order_relaxed);
+  if (number == kMaxPools) return fail(Errc::kUnavailable, "too many worker pools", "use fewer different attributes");
+  UPCI_TRY_ASSIGN(pools_[number], WorkerPool::create(*this, static_cast<int>(number), std::move(identity)));
+  // Release pairs with pool_count(): who sees the number sees the pool.
+  pool_count_.store(number + 1, std::memory_order_release);
+  return pools_[number].get();
+}
+
+Result<void> EngineState::create_pools() {
+  using Kind = WorkerPool::Kind;
+  std::lock_guard guard(unbound_);
+  int index = 0;
+  for (const Topology::Cpu& cpu : topology().cpus()) {
+    for (const Kind kind : {Kind::kPercpu, Kind::kBh}) {
+      for (const int nice : {0, -20}) {
+        UPCI_TRY(add_pool({.kind = kind, .cpu = cpu, .cpu_index = index, .nice = nice, .node = cpu.node}));
+      }
+    }
+    index++;
+  }
   return {};
 }
 
-WorkerPool* EngineState::pool_for(int cpu, const Workqueue& wq) const noexcept {
-  const auto& cpus = topology().cpus();
-  for (std::size_t i = 0; i < cpus.size(); i++) {
-    if (cpus[i].id == cpu) return pools_[2 * i + (wq.priority() == Workqueue::Priority::kHigh ? 1 : 0)].get();
-  }
-  return nullptr;
-}
-
-int EngineState::local_cpu() const noexcept {
-  if (const Worker* worker = Worker::current(); worker != nullptr && &worker->pool().engine() == this) {
-    return worker->pool().cpu();
-  }
-  const int os_cpu = platform::this_thread::current_cpu();
-  if (os_cpu >= 0 && static_cast<std::size_t>(os_cpu) < cpu_of_os_.size()) {
-    if (const int cpu = cpu_of_os_[static_cast<std::size_t>(os_cpu)]; cpu >= 0) return cpu;
-  }
-  return fallback_cpu_;
-}
-
-int EngineState::cpu_of_node(int node) noexcept {
-  const int local = local_cpu();
-  if (node < 0 || static_cast<std::size_t>(node) >= node_cpus_.size()) return local;
-  const std::vector<int>& cpus = node_cpus_[static_cast<std::size_t>(node)];
-  if (cpus.empty() || std::ranges::find(cpus, local) != cpus.end()) return local;
-  return cpus[turn_.fetch_add(1, std::memory_order_relaxed) % cpus.size()];
-}
-
-void EngineState::insert(int cpu, Workqueue& wq, Work& work) noexcept {
-  WorkerPool* pool = pool_for(cpu, wq);
-  // Where it ran last it may still run: then it goes there, whatever CPU is asked for (rule 5).
-  WorkerPool* last = this->pool(WorkAccess::pool_of(WorkAccess::data(work).load(std::memory_order_relaxed)));
-  if (last != nullptr && last != pool) {
-    std::lock_guard guard(last->lock());
-    const Worker* worker = last->find_worker_executing(work);
-    if (worker != nullptr && WorkerPool::current_workqueue(*worker) == wq.number()) {
-      last->insert(work, wq.number());
-      return;
+/// Bottom-half workers are made when the first queue that wants them is used.
+Result<void> EngineState::start_bh() {
+  std::lock_guard guard(unbound_);
+  if (bh_started_) return {};
+  for (std::size_t i = 0; i < topology().cpus().size(); i++) {
+    for (std::size_t kind = 2; kind < kPoolsPerCpu; kind++) {
+      WorkerPool& pool = *pools_[i * kPoolsPerCpu + kind];
+      if (pool.at_rest()) UPCI_TRY(pool.create_worker());
     }
   }
-  std::lock_guard guard(pool->lock());
-  pool->insert(work, wq.number());
+  bh_started_ = true;
+  return {};
+}
+
+void EngineState::want_bh() noexcept {
+  if (const auto started = start_bh(); started) return;
+  for (std::size_t i = 0; i < topology().cpus().size(); i++) {
+    for (std::size_t kind = 2; kind < kPoolsPerCpu; kind++) pools_[i * kPoolsPerCpu + kind]->note_lack();
+  }
+  overseer_.call();
+}
+
+std::vector<QueueState*> EngineState::queues() const {
+  std::lock_guard guard(registry_);
+  std::vector<QueueState*> alive;
+  for (const auto& queue : queues_) {
+    if ((queue->state.load(std::memory_order_relaxed) & QueueState::kDead) == 0) alive.push_back(queue.get());
+  }
+  return alive;
+}
+
+void EngineState::note_queueing(Work& work) noexcept {
+  if (options_.keep_requesters) requesters_.note(work);
+  if (options_.measure_latency) {
+    WorkAccess::queued_at(work) = static_cast<std::uint64_t>(platform::Clock::now().time_since_epoch().count());
+  }
 }
 
 }  // namespace upci::inline UPCI_VARIANT

@@ -30,7 +30,20 @@ Result<HwlocTopology> hwloc_init() {
 struct Pu {
   int os_index = 0;
   int node = 0;
+  int core = 0;
+  int cache = 0;
 };
+
+/// The last-level cache above a processing unit; where hwloc knows none, its package stands for it.
+hwloc_obj_t last_level_cache(hwloc_obj_t pu) {
+  hwloc_obj_t last = nullptr;
+  hwloc_obj_t package = nullptr;
+  for (hwloc_obj_t at = pu; at != nullptr; at = at->parent) {
+    if (hwloc_obj_type_is_dcache(at->type) != 0 && at->attr->cache.depth >= 2) last = at;
+    if (at->type == HWLOC_OBJ_PACKAGE) package = at;
+  }
+  return last != nullptr ? last : package;
+}
 
 std::vector<Pu> processing_units(hwloc_topology_t topology) {
   std::vector<Pu> units;
@@ -41,7 +54,13 @@ std::vector<Pu> processing_units(hwloc_topology_t topology) {
       holder = holder->parent;
     }
     const int node = holder != nullptr ? hwloc_bitmap_first(holder->nodeset) : 0;
-    units.push_back({static_cast<int>(pu->os_index), std::max(node, 0)});
+    const hwloc_obj_t core = hwloc_get_ancestor_obj_by_type(topology, HWLOC_OBJ_CORE, pu);
+    const hwloc_obj_t cache = last_level_cache(pu);
+    units.push_back({.os_index = static_cast<int>(pu->os_index),
+                     .node = std::max(node, 0),
+                     .core = static_cast<int>(core != nullptr ? core->logical_index : pu->logical_index),
+                     // Without a cache or package: the node, numbered so that it is no cache's number.
+                     .cache = cache != nullptr ? static_cast<int>(cache->logical_index) : -1 - std::max(node, 0)});
   }
   return units;
 }
@@ -76,7 +95,12 @@ Result<Topology> Topology::detect() {
   for (const Pu& pu : processing_units(hwloc.get())) {
     if (!std::ranges::binary_search(allowed, pu.os_index)) continue;
     const bool housekeeping = !isolated.contains(pu.os_index) && !nohz_full.contains(pu.os_index);
-    topology.cpus_.push_back({.id = pu.os_index, .os_cpu = pu.os_index, .node = pu.node, .housekeeping = housekeeping});
+    topology.cpus_.push_back({.id = pu.os_index,
+                              .os_cpu = pu.os_index,
+                              .node = pu.node,
+                              .core = pu.core,
+                              .cache = pu.cache,
+                              .housekeeping = housekeeping});
     topology.nodes_ = std::max(topology.nodes_, pu.node + 1);
   }
   std::ranges::sort(topology.cpus_, {}, &Cpu::id);
@@ -101,7 +125,7 @@ Result<Topology> Topology::synthetic(const std::string& description) {
   for (const Pu& pu : processing_units(hwloc.get())) {
     const int id = static_cast<int>(topology.cpus_.size());
     const int os_cpu = os_cpus[static_cast<std::size_t>(id) % os_cpus.size()];
-    topology.cpus_.push_back({.id = id, .os_cpu = os_cpu, .node = pu.node, .housekeeping = true});
+    topology.cpus_.push_back({.id = id, .os_cpu = os_cpu, .node = pu.node, .core = pu.core, .cache = pu.cache});
     topology.nodes_ = std::max(topology.nodes_, pu.node + 1);
   }
   return topology;

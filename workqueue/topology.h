@@ -20,6 +20,8 @@ class Topology {
     int id = 0;      // the number that callers use
     int os_cpu = 0;  // the CPU that its workers are pinned to
     int node = 0;
+    int core = 0;              // CPUs with the same number share a core
+    int cache = 0;             // CPUs with the same number share a last-level cache
     bool housekeeping = true;  // in the affinity mask, not isolated, not nohz_full
   };
 

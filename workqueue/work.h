@@ -14,7 +14,8 @@ namespace upci::inline UPCI_VARIANT {
 class Work;
 struct WorkAccess;
 
-/// Links a Work into a worklist. Both fields: the lock of the pool that the work is queued on.
+/// Links a Work into a list. Both fields: whoever owns PENDING until the work is in a pool's inbox, where `next` leads to
+/// the one queued before it; from then on the lock of that pool.
 struct WorkNode {
   WorkNode* prev = nullptr;
   WorkNode* next = nullptr;
@@ -35,6 +36,17 @@ class WorkFunction {
   }
 
   void operator()(Work& work) const { invoke_(*this, work); }
+  /// False for one that was zeroed or made of a null function.
+  explicit operator bool() const noexcept {
+    static constexpr std::byte kNone[sizeof target_] = {};
+    return invoke_ != nullptr && std::memcmp(target_, kNone, sizeof target_) != 0;
+  }
+  /// A number that tells functions apart, for tables and traces: the address of a plain function or of a method.
+  std::uintptr_t address() const noexcept {
+    std::uintptr_t address = 0;
+    std::memcpy(&address, target_, sizeof address);
+    return address;
+  }
   friend bool operator==(const WorkFunction& a, const WorkFunction& b) noexcept {
     return a.invoke_ == b.invoke_ && std::memcmp(a.target_, b.target_, sizeof a.target_) == 0;
   }
@@ -84,6 +96,7 @@ class Work : private WorkNode {
 
   platform::Atomic<std::uint64_t> data_{0};  // atomic; its fields are described in workqueue/work_data.h
   const WorkFunction function_;              // const
+  std::uint64_t queued_at_ = 0;  // when it was queued, in ns, while latencies are measured: as WorkNode::next
 };
 
 }  // namespace upci::inline UPCI_VARIANT

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // How the engine sees a Work: its data word, its list node, its function.
 //
-//   63       48 47            32 31              8 7      3   2       1        0
-//   [ disabled ][ workqueue + 1 ][ pool + 1        ][unused][LINKED][QUEUED][PENDING]
+//   63       48 47            32 31       8 7   4    3         2       1        0
+//   [ disabled ][ workqueue + 1 ][ pool + 1 ][colour][INACTIVE][LINKED][QUEUED][PENDING]
 //
 // PENDING  somebody owns the right to queue the work: the queueing call, then the list or the timer, then, for a moment,
 //          the worker or the canceller. Whoever sets it owns the work until it is cleared (rules 1, 4).
-// QUEUED   the work is on a list of the pool named: its worklist or a worker's scheduled list. Changed under that pool's
-//          lock only.
+// QUEUED   the work is on a list of the pool named: its worklist, a worker's scheduled list, or the inactive list of a pwq.
+//          Changed under that pool's lock only. PENDING without QUEUED: on its way, in the pool's inbox or on a timer.
 // LINKED   the next work of the list belongs to this one and moves along with it (a flush barrier). Changed as QUEUED.
-// workqueue  the number of the workqueue that it is queued on; 0 when not queued.
+// INACTIVE the list is the inactive list of its pwq. Changed as QUEUED.
+// colour   of the flush that it belongs to. Set with QUEUED.
+// workqueue  the number of the workqueue that it is queued on; 0 when not queued, and for a flush barrier.
 // pool     the pool that it is queued on or, when not queued, the one where it ran last. 0: it was never queued.
 // disabled how often disable_work was called more than enable_work. Changed by anyone, at any time.
 #pragma once
@@ -25,6 +27,9 @@ struct WorkAccess {
   static constexpr std::uint64_t kPending = Work::kPending;
   static constexpr std::uint64_t kQueued = 2;
   static constexpr std::uint64_t kLinked = 4;
+  static constexpr std::uint64_t kInactive = 8;
+  static constexpr unsigned kColorShift = 4;
+  static constexpr std::uint64_t kColorMask = 0xfULL << kColorShift;
   static constexpr unsigned kPoolShift = 8;
   static constexpr std::uint64_t kPoolMask = 0xffffffULL << kPoolShift;
   static constexpr unsigned kWorkqueueShift = 32;
@@ -35,6 +40,8 @@ struct WorkAccess {
 
   static platform::Atomic<std::uint64_t>& data(Work& work) noexcept { return work.data_; }
   static const WorkFunction& function(const Work& work) noexcept { return work.function_; }
+  static bool has_function(const Work& work) noexcept { return static_cast<bool>(work.function_); }
+  static std::uint64_t& queued_at(Work& work) noexcept { return work.queued_at_; }
   static WorkNode& node(Work& work) noexcept { return work; }
   static Work& from_node(WorkNode& node) noexcept { return static_cast<Work&>(node); }
 
@@ -53,6 +60,9 @@ struct WorkAccess {
     return static_cast<std::uint64_t>(workqueue + 1) << kWorkqueueShift;
   }
   static std::uint64_t pool_bits(int pool) noexcept { return static_cast<std::uint64_t>(pool + 1) << kPoolShift; }
+
+  static int color_of(std::uint64_t data) noexcept { return static_cast<int>((data & kColorMask) >> kColorShift); }
+  static std::uint64_t color_bits(int color) noexcept { return static_cast<std::uint64_t>(color) << kColorShift; }
 
   /// Replaces everything but the disable depth, which others may change meanwhile.
   static void replace(Work& work, std::uint64_t bits) noexcept {
@@ -88,6 +98,18 @@ class WorkList {
     node.prev = node.next = nullptr;
   }
   void push_back(Work& work) noexcept { insert_before(&head_, work); }
+  /// Moves a work and what is linked behind it to the end of another list.
+  static void move_linked(Work& first, WorkList& to) noexcept {
+    Work* work = &first;
+    for (;;) {
+      const bool linked = (WorkAccess::data(*work).load(std::memory_order_relaxed) & WorkAccess::kLinked) != 0;
+      WorkNode* next = WorkAccess::node(*work).next;
+      erase(*work);
+      to.push_back(*work);
+      if (!linked) return;
+      work = &WorkAccess::from_node(*next);
+    }
+  }
 
  private:
   WorkNode head_;

@@ -29,12 +29,12 @@ struct CpuCall : Work {
 }  // namespace
 
 Result<void> Engine::run_on_cpu(int cpu, Deadline deadline, std::function<void()> body) {
-  if (state_->topology().find(cpu) == nullptr) {
+  if (state_->cpu_index(cpu) < 0) {
     return fail(Errc::kInvalid, fmt::format("work_on_cpu on CPU {}, which does not exist", cpu));
   }
   auto call = std::make_shared<CpuCall>(std::move(body));
   call->self = call;
-  queue_work_on(cpu, state_->system_wq(), *call);
+  queue_work_on(cpu, state_->system(0), *call);
   if (call->done.wait(deadline)) return {};
   if (cancel_work(*call)) {
     call->self.reset();
@@ -44,6 +44,23 @@ Result<void> Engine::run_on_cpu(int cpu, Deadline deadline, std::function<void()
   write_off(*call);
   if (call->done.is_complete()) return {};
   return fail(Errc::kTimeout, fmt::format("work_on_cpu on CPU {}: not finished within the deadline", cpu));
+}
+
+void Engine::schedule_on_each_cpu(std::function<void()> function) {
+  struct Call : Work {
+    Call() noexcept : Work(&run) {}
+    static void run(Work& work) { (*static_cast<Call&>(work).function)(); }
+    const std::function<void()>* function = nullptr;
+  };
+  const auto& cpus = state_->topology().cpus();
+  std::vector<std::unique_ptr<Call>> calls;
+  for (const Topology::Cpu& cpu : cpus) {
+    if (!state_->is_online(cpu.id)) continue;
+    calls.push_back(std::make_unique<Call>());
+    calls.back()->function = &function;
+    queue_work_on(cpu.id, state_->system(0), *calls.back());
+  }
+  for (const auto& call : calls) state_->flush(*call, false);
 }
 
 }  // namespace upci::inline UPCI_VARIANT

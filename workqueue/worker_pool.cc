@@ -12,35 +12,55 @@
 
 namespace upci::inline UPCI_VARIANT {
 
-WorkerPool::WorkerPool(EngineState& engine, int number, Topology::Cpu cpu, Workqueue::Priority priority,
-                       platform::EventQueue events)
-    : engine_(engine), number_(number), cpu_(cpu), priority_(priority), events_(std::move(events)) {}
+WorkerPool::WorkerPool(EngineState& engine, int number, Identity identity, platform::EventQueue events)
+    : engine_(engine), number_(number), events_(std::move(events)) {
+  assume(std::move(identity));
+}
 
 WorkerPool::~WorkerPool() = default;
 
-Result<std::unique_ptr<WorkerPool>> WorkerPool::create(EngineState& engine, int number, Topology::Cpu cpu,
-                                                       Workqueue::Priority priority) {
+Result<std::unique_ptr<WorkerPool>> WorkerPool::create(EngineState& engine, int number, Identity identity) {
   UPCI_TRY_ASSIGN(platform::EventQueue events, platform::EventQueue::create());
-  return std::unique_ptr<WorkerPool>(new WorkerPool(engine, number, cpu, priority, std::move(events)));
+  return std::unique_ptr<WorkerPool>(new WorkerPool(engine, number, std::move(identity), std::move(events)));
 }
 
 // --- works ---
 
-void WorkerPool::insert(Work& work, int workqueue) noexcept {
-  if (stopping_) {
-    WorkAccess::replace(work, WorkAccess::pool_bits(number_));
-    return;
-  }
-  WorkAccess::replace(work, WorkAccess::kPending | WorkAccess::kQueued | WorkAccess::pool_bits(number_) |
-                                WorkAccess::workqueue_bits(workqueue));
-  worklist_.push_back(work);
-  kick();
+void WorkerPool::push(Work& work) noexcept {
+  WorkNode& node = WorkAccess::node(work);
+  WorkNode* newest = inbox_.load(std::memory_order_relaxed);
+  do {
+    node.next = newest;
+    // From a success on the work may run, and its function may free it.
+  } while (!inbox_.compare_exchange_weak(newest, &node, std::memory_order_seq_cst, std::memory_order_relaxed));
+  // Either this sees that nobody runs, or the worker that stops counting sees the item (has_work() after stop_counting():
+  // all four accesses are sequentially consistent).
+  if (nr_running_.load(std::memory_order_seq_cst) == 0) wake_one();
 }
 
-void WorkerPool::remove(Work& work) noexcept {
+/// Makes an idle worker look. When there is none, one is being created, or the overseer tries to; when it is a matter of
+/// a moment until one is idle, that one looks at the inbox after it has said so.
+void WorkerPool::wake_one() noexcept {
+  if (nr_idle_.load(std::memory_order_seq_cst) == 0 || spinning_.load(std::memory_order_seq_cst)) return;
+  // One notification at a time: the worker that it wakes clears this before it looks, and wakes the next if need be.
+  if (!wake_pending_.exchange(true, std::memory_order_seq_cst)) events_.notify();
+}
+
+FollowUp WorkerPool::remove(Work& work) noexcept {
+  const std::uint64_t data = WorkAccess::data(work).load(std::memory_order_relaxed);
+  const bool inactive = (data & WorkAccess::kInactive) != 0;
+  // A barrier that was linked behind the work completes where it stands, but an inactive list is no place to stand alone.
+  if (inactive && (data & WorkAccess::kLinked) != 0) {
+    WorkList::move_linked(WorkAccess::from_node(*WorkAccess::node(work).next), worklist_);
+  }
   WorkList::erase(work);
-  // A barrier that was linked behind the work stays where it is and completes there.
   WorkAccess::replace(work, WorkAccess::kPending | WorkAccess::pool_bits(number_));
+  FollowUp next;
+  if (PoolWorkqueue* pwq = pwq_of(WorkAccess::workqueue_of(data))) {
+    next = finish(*pwq, WorkAccess::color_of(data), !inactive);
+  }
+  kick();
+  return next;
 }
 
 void WorkerPool::insert_barrier(FlushBarrier& barrier, Work& target, Worker* worker) noexcept {
@@ -59,7 +79,7 @@ void WorkerPool::insert_barrier(FlushBarrier& barrier, Work& target, Worker* wor
 }
 
 Worker* WorkerPool::find_worker_executing(const Work& work) noexcept {
-  for (Worker* worker = busy_; worker != nullptr; worker = worker->next_busy_) {
+  for (Worker* worker = busy_bucket(&work); worker != nullptr; worker = worker->next_busy_) {
     if (worker->current_work_ == &work && worker->current_function_ == WorkAccess::function(work)) return worker;
   }
   return nullptr;
@@ -74,7 +94,22 @@ void WorkerPool::write_off(Worker& worker) noexcept {
 }
 
 void WorkerPool::kick() noexcept {
-  if (need_more_worker()) events_.notify();
+  if (need_more_worker()) wake_one();
+}
+
+// --- pwqs ---
+
+void WorkerPool::install(PoolWorkqueue& pwq) {
+  const auto number = static_cast<std::size_t>(pwq.queue->number());
+  if (pwqs_.size() <= number) pwqs_.resize(std::max(number + 1, pwqs_.size() * 2));
+  if (pwqs_[number] == nullptr) nr_pwqs_++;
+  pwqs_[number] = &pwq;
+}
+
+void WorkerPool::uninstall(int queue) noexcept {
+  if (pwq_of(queue) == nullptr) return;
+  pwqs_[static_cast<std::size_t>(queue)] = nullptr;
+  nr_pwqs_--;
 }
 
 // --- timers ---
@@ -134,32 +169,35 @@ void WorkerPool::remove_source(EventSource& source) noexcept {
 // --- life ---
 
 Result<void> WorkerPool::create_worker() {
-  auto worker = std::make_unique<Worker>(*this);
-  Worker* raw = worker.get();
-  std::size_t id = 0;
+  Worker* raw = nullptr;
+  platform::Thread::Options options;
   {
     std::lock_guard guard(lock_);
-    if (stopping_) return fail(Errc::kState, "the engine is shutting down");
+    if (stopping_ || retired_) return fail(Errc::kState, "the pool is shutting down");
     reap();
-    id = stats_.workers++;
-    workers_.push_back(std::move(worker));
-    nr_idle_++;  // it will wait, or find work: either way it is there
+    workers_.push_back(std::make_unique<Worker>(this, free_id(), false));
+    raw = workers_.back().get();
+    stats_.workers++;
+    nr_workers_++;
+    nr_idle_.fetch_add(1, std::memory_order_seq_cst);  // it will wait, or find work: either way it is there
+    options.name = thread_name(raw->id_);
+    if (identity_.kind != Kind::kUnbound && !disassociated_) options.cpu = identity_.cpu.os_cpu;
+    raw->loose_ = options.cpu < 0;
   }
-  platform::Thread::Options options;
-  options.name = fmt::format("kworker/{}:{}{}", cpu_.id, id, priority_ == Workqueue::Priority::kHigh ? "H" : "");
-  options.cpu = cpu_.os_cpu;
   const auto body = [raw, keep = engine_.shared_from_this()] {
     raw->pool().run(*raw);
     raw->exited_.complete();  // whoever joins waits for this; the thread touches only `keep` after it
   };
   auto thread = platform::Thread::create(options, body);
-  if (!thread && !cpu_is_online()) {
+  if (!thread && options.cpu >= 0 && !cpu_is_online()) {
     options.cpu = -1;  // elsewhere until the CPU is back, like the other workers; see come_home()
+    raw->loose_ = true;
     thread = platform::Thread::create(std::move(options), body);
   }
   std::lock_guard guard(lock_);
   if (!thread) {
-    nr_idle_--;
+    nr_idle_.fetch_sub(1, std::memory_order_seq_cst);
+    nr_workers_--;
     raw->exited_.complete();
     return std::unexpected(std::move(thread).error());
   }
@@ -167,7 +205,24 @@ Result<void> WorkerPool::create_worker() {
   return {};
 }
 
-// Workers that were written off and have come back end by themselves; nobody else joins them.
+std::string WorkerPool::thread_name(unsigned id) const {
+  switch (identity_.kind) {
+    case Kind::kUnbound: return fmt::format("kworker/u{}:{}", number_, id);
+    case Kind::kBh: return fmt::format("kworker/{}:{}{}", identity_.cpu.id, id, identity_.nice < 0 ? "BH" : "B");
+    case Kind::kPercpu: break;
+  }
+  return fmt::format("kworker/{}:{}{}", identity_.cpu.id, id, identity_.nice < 0 ? "H" : "");
+}
+
+unsigned WorkerPool::free_id() const {
+  std::vector<bool> taken(workers_.size() + 1);
+  for (const auto& worker : workers_) {
+    if (worker->id_ < taken.size()) taken[worker->id_] = true;
+  }
+  return static_cast<unsigned>(std::ranges::find(taken, false) - taken.begin());
+}
+
+// Workers that were culled, or written off and have come back, end by themselves; nobody else joins them.
 void WorkerPool::reap() {
   std::erase_if(workers_, [](const std::unique_ptr<Worker>& worker) {
     if (!worker->exited_.is_complete()) return false;
@@ -178,19 +233,91 @@ void WorkerPool::reap() {
 
 bool WorkerPool::cpu_is_online() const {
   const std::vector<int> online = platform::online_cpus();
-  return std::find(online.begin(), online.end(), cpu_.os_cpu) != online.end();
+  return std::find(online.begin(), online.end(), identity_.cpu.os_cpu) != online.end();
 }
 
 void WorkerPool::stop() noexcept {
   std::lock_guard guard(lock_);
   stopping_ = true;
-  while (!worklist_.empty()) {
-    Work& work = worklist_.front();
-    WorkList::erase(work);
-    WorkAccess::replace(work, WorkAccess::pool_bits(number_));
+  take_inbox();  // and drops it
+  const auto drop = [this](WorkList& list) {
+    while (!list.empty()) {
+      Work& work = list.front();
+      WorkList::erase(work);
+      // Somebody may still flush what is dropped: a barrier's function lets him go.
+      const bool barrier = WorkAccess::workqueue_of(WorkAccess::data(work).load(std::memory_order_relaxed)) < 0;
+      WorkAccess::replace(work, WorkAccess::pool_bits(number_));
+      if (barrier) FlushBarrier::complete(work);
+    }
+  };
+  drop(worklist_);
+  for (PoolWorkqueue* pwq : pwqs_) {
+    if (pwq != nullptr) drop(pwq->inactive);
   }
   while (Timer* timer = timers_.pop_expired(platform::kNever)) { WorkAccess::replace(timer->owner.work(), 0); }
   events_.notify();
+}
+
+void WorkerPool::retire() noexcept {
+  std::lock_guard guard(lock_);
+  retired_ = true;
+  events_.notify();
+}
+
+void WorkerPool::reuse(Identity identity) {
+  std::lock_guard guard(lock_);
+  reap();
+  assume(std::move(identity));
+  retired_ = false;
+}
+
+void WorkerPool::assume(Identity identity) {
+  identity_ = std::move(identity);
+  restart_watchdog(platform::Clock::now());
+  os_cpus_.clear();
+  os_pod_ = {};
+  if (identity_.kind != Kind::kUnbound) return;
+  for (const int cpu : identity_.cpus.list()) {
+    const int os_cpu = engine_.topology().find(cpu)->os_cpu;
+    if (std::ranges::find(os_cpus_, os_cpu) == os_cpus_.end()) os_cpus_.push_back(os_cpu);
+  }
+  for (const int cpu : identity_.pod.list()) os_pod_.add(engine_.topology().find(cpu)->os_cpu);
+}
+
+bool WorkerPool::at_rest() {
+  std::lock_guard guard(lock_);
+  return nr_workers_ == 0;
+}
+
+void WorkerPool::note_lack() {
+  std::lock_guard guard(lock_);
+  lacks_worker_ = true;
+}
+
+/// A rescuer comes to work here; by its own thread.
+void WorkerPool::host(Worker& rescuer) {
+  rescuer.pool_ = this;
+  if (identity_.kind == Kind::kUnbound) {
+    (void)platform::this_thread::set_cpus(os_cpus_);
+  } else if (!platform::this_thread::set_cpu(identity_.cpu.os_cpu)) {
+    (void)platform::this_thread::set_cpus(engine_.os_cpus());  // the CPU is away
+  }
+}
+
+bool WorkerPool::has_waiting_items() const noexcept {
+  if (has_work()) return true;
+  return std::ranges::any_of(pwqs_, [](const PoolWorkqueue* pwq) {
+    return pwq != nullptr && !pwq->inactive.empty() && !pwq->queue->is_frozen();
+  });
+}
+
+std::string WorkerPool::describe() const {
+  switch (identity_.kind) {
+    case Kind::kUnbound: return fmt::format("unbound, CPUs {}, nice {}", identity_.pod.to_string(), identity_.nice);
+    case Kind::kBh: return fmt::format("bottom halves of CPU {}, nice {}", identity_.cpu.id, identity_.nice);
+    case Kind::kPercpu: break;
+  }
+  return fmt::format("CPU {}, nice {}{}", identity_.cpu.id, identity_.nice, disassociated_ ? ", its CPU is away" : "");
 }
 
 std::size_t WorkerPool::join(Deadline deadline) {

@@ -171,20 +171,25 @@ bool set_nice(int nice) noexcept {
   return ::setpriority(PRIO_PROCESS, 0, nice) == 0;
 }
 
-Result<void> set_cpu(int cpu) {
-  if (cpu < 0) return fail(Errc::kInvalid, "cannot pin a thread to CPU " + std::to_string(cpu));
-  cpu_set_t* set = CPU_ALLOC(static_cast<std::size_t>(cpu) + 1);
-  if (set == nullptr) return fail_errno("cannot pin a thread to CPU " + std::to_string(cpu), {}, ENOMEM);
-  const std::size_t size = CPU_ALLOC_SIZE(static_cast<std::size_t>(cpu) + 1);
+Result<void> set_cpu(int cpu) { return set_cpus(std::span(&cpu, 1)); }
+
+Result<void> set_cpus(std::span<const int> cpus) {
+  const auto what = [cpus] {
+    std::string text = cpus.size() == 1 ? "cannot pin a thread to CPU" : "cannot keep a thread to the CPUs";
+    for (const int cpu : cpus) text += " " + std::to_string(cpu);
+    return text;
+  };
+  if (cpus.empty() || *std::ranges::min_element(cpus) < 0) return fail(Errc::kInvalid, what());
+  const auto count = static_cast<std::size_t>(*std::ranges::max_element(cpus)) + 1;
+  cpu_set_t* set = CPU_ALLOC(count);
+  if (set == nullptr) return fail_errno(what(), {}, ENOMEM);
+  const std::size_t size = CPU_ALLOC_SIZE(count);
   CPU_ZERO_S(size, set);
-  CPU_SET_S(static_cast<std::size_t>(cpu), size, set);
+  for (const int cpu : cpus) CPU_SET_S(static_cast<std::size_t>(cpu), size, set);
   const int rc = ::sched_setaffinity(0, size, set);
   const int error = errno;
   CPU_FREE(set);
-  if (rc != 0) {
-    return fail_errno("cannot pin a thread to CPU " + std::to_string(cpu),
-                      "the CPU is offline or outside this process's cpuset", error);
-  }
+  if (rc != 0) return fail_errno(what(), "the CPU is offline or outside this process's cpuset", error);
   return {};
 }
 

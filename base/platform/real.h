@@ -134,6 +134,8 @@ void sleep_until(TimePoint when) noexcept;
 void set_name(const std::string& name) noexcept;
 /// Pins the calling thread to one OS CPU. Errors: kSystem (CPU offline or outside the cpuset).
 Result<void> set_cpu(int cpu);
+/// Lets the calling thread run on these OS CPUs only. Errors: kInvalid (none); kSystem (none of them is there).
+Result<void> set_cpus(std::span<const int> cpus);
 /// Asks for a nice level of the calling thread; without the privilege it stays as it was, and false comes back.
 bool set_nice(int nice) noexcept;
 }  // namespace this_thread

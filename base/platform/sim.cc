@@ -275,6 +275,19 @@ Result<void> set_cpu(int cpu) {
                       "the CPU is offline or outside this process's cpuset", EINVAL);
   }
   active->current().pinned = cpu;
+  active->current().allowed.clear();
+  return {};
+}
+
+Result<void> set_cpus(std::span<const int> cpus) {
+  if (cpus.size() == 1) return set_cpu(cpus.front());
+  if (active == nullptr) return {};
+  point();
+  if (std::none_of(cpus.begin(), cpus.end(), [](int cpu) { return active->cpu_online(cpu); })) {
+    return fail_errno("cannot keep a thread to its CPUs", "they are offline or outside this process's cpuset", EINVAL);
+  }
+  active->current().pinned = -1;
+  active->current().allowed.assign(cpus.begin(), cpus.end());
   return {};
 }
 

@@ -134,6 +134,7 @@ void yield() noexcept;
 void sleep_until(TimePoint when) noexcept;
 void set_name(const std::string& name) noexcept;
 Result<void> set_cpu(int cpu);
+Result<void> set_cpus(std::span<const int> cpus);
 bool set_nice(int nice) noexcept;  // the seeded scheduler knows no priorities of the system's: always true
 }  // namespace this_thread
 

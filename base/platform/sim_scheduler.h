@@ -43,6 +43,7 @@ struct Fiber {
   bool spinning = false;       // has yielded since the clock last moved
   std::uint64_t priority = 0;  // for runs by priority
   int pinned = -1;
+  std::vector<int> allowed;  // when not pinned: the CPUs that it may be on; empty: all
   int cpu = 0;
   std::array<void*, kMaxSlots> slots{};
 

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -42,8 +43,39 @@ inline const Topology& small_topology() {
   return topology;
 }
 
-inline std::unique_ptr<Engine> make_engine() {
-  auto engine = Engine::create({.topology = small_topology()});
+/// Without a hog threshold, unless a test wants one: on a busy machine a test's short spinning takes more than 10 ms.
+/// What a test provokes on purpose is not printed.
+inline Engine::Options engine_options() {
+  return {.topology = small_topology(), .hog_threshold = 0s, .report = [](const Report&) {}};
+}
+
+/// Keeps what an engine reports.
+class Reports {
+ public:
+  ReportSink sink() {
+    return [this](const Report& report) {
+      std::lock_guard guard(lock_);
+      reports_.push_back(report);
+    };
+  }
+  std::size_t count(Report::Kind kind) const {
+    std::lock_guard guard(lock_);
+    return static_cast<std::size_t>(std::ranges::count(reports_, kind, &Report::kind));
+  }
+  /// The text of the first of this kind; empty when there is none.
+  std::string first(Report::Kind kind) const {
+    std::lock_guard guard(lock_);
+    const auto found = std::ranges::find(reports_, kind, &Report::kind);
+    return found != reports_.end() ? found->text : std::string();
+  }
+
+ private:
+  mutable platform::Mutex lock_;
+  std::vector<Report> reports_;  // lock_
+};
+
+inline std::unique_ptr<Engine> make_engine(Engine::Options options = engine_options()) {
+  auto engine = Engine::create(std::move(options));
   EXPECT_TRUE(engine.has_value());
   return engine ? std::move(*engine) : nullptr;
 }

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Workers that sleep where no framework wait tells: in a library's read, on a foreign mutex, in a page fault. The kernel
+// records their being switched out (platform::SwitchWatch), the record wakes an idle worker of the same CPU, and that one
+// takes the sleeper out of the count and goes on with the next item. Kernel: wq_worker_sleeping, called by its scheduler.
+//
+// Nobody tells when the sleeper runs again. So whoever is about to start an item looks (look_for_awake), and the sleeper
+// itself says so when its item ends or passes a framework wait.
+#include <mutex>
+
+#include "base/log.h"
+#include "workqueue/engine_state.h"
+#include "workqueue/worker_pool.h"
+
+namespace upci::inline UPCI_VARIANT {
+
+/// By the worker itself, as it begins.
+void WorkerPool::watch(Worker& worker) {
+  auto watch = platform::SwitchWatch::create();
+  auto probe =
+      watch ? platform::ThreadProbe::open(worker.thread_id_) : Result<platform::ThreadProbe>(fail(Errc::kState, ""));
+  const std::uint64_t token = next_token_++;
+  if (!watch || !probe || !events_.add(*watch, token)) {
+    // Not fatal: framework waits tell all the same. (The limits on locked memory or descriptors, most likely.)
+    log::debug("{}: its sleep goes unnoticed: {}", thread_name(worker.id_),
+               watch ? "it cannot be looked at" : watch.error().message());
+    return;
+  }
+  worker.token_ = token;
+  worker.watch_.emplace(std::move(*watch));
+  worker.probe_.emplace(std::move(*probe));
+  watched_.emplace(token, &worker);
+}
+
+void WorkerPool::unwatch(Worker& worker) noexcept {
+  if (!worker.watch_) return;
+  (void)events_.remove(*worker.watch_);
+  watched_.erase(worker.token_);
+  worker.watch_.reset();
+}
+
+/// A record says that the worker was switched out. Preempted, or running again: nothing has changed.
+void WorkerPool::note_switch(Worker& worker) noexcept {
+  if (worker.watch_->rearm(*worker.probe_) == platform::SwitchWatch::State::kBlocked) note_asleep(worker);
+}
+
+void WorkerPool::note_asleep(Worker& worker) noexcept {
+  if (!worker.counts_ || worker.current_work_ == nullptr) return;
+  worker.sleeping_ = worker.unannounced_ = true;
+  nr_unannounced_++;
+  stop_counting(worker);
+  if (!has_work()) return;
+  stats_.cm_wakeups++;
+  if (worker.current_pwq_ != nullptr) worker.current_pwq_->stats.cm_wakeups++;
+  kick();
+}
+
+void WorkerPool::note_awake(Worker& worker) noexcept {
+  worker.sleeping_ = false;
+  if (worker.unannounced_) {
+    worker.unannounced_ = false;
+    nr_unannounced_--;
+  }
+  start_counting(worker);
+}
+
+void WorkerPool::look_for_awake() noexcept {
+  for (Worker* bucket : busy_) {
+    for (Worker* worker = bucket; worker != nullptr; worker = worker->next_busy_) {
+      if (!worker->unannounced_) continue;
+      using State = platform::SwitchWatch::State;
+      const bool asleep = worker->watch_ ? worker->watch_->state() == State::kBlocked ||
+                                               worker->watch_->rearm(*worker->probe_) == State::kBlocked
+                                         : worker->probe_->asleep();
+      if (!asleep) note_awake(*worker);
+    }
+  }
+}
+
+}  // namespace upci::inline UPCI_VARIANT
