@@ -30,9 +30,8 @@ int Scheduler::current_cpu() noexcept {
   Fiber& fiber = *current_;
   if (fiber.pinned >= 0 && cpu_online(fiber.pinned)) return fiber.cpu = fiber.pinned;
   // It is where it was, unless it has been moved meanwhile, which may happen at any time.
-  if (!cpu_online(fiber.cpu) || random_.below(4) == 0) {
-    std::size_t nth =
-        random_.below(static_cast<std::uint64_t>(std::count(cpu_online_.begin(), cpu_online_.end(), true)));
+  if (!cpu_online(fiber.cpu) || (!exploring() && random_.below(4) == 0)) {
+    std::size_t nth = pick(static_cast<std::size_t>(std::count(cpu_online_.begin(), cpu_online_.end(), true)));
     for (std::size_t cpu = 0; cpu < cpu_online_.size(); ++cpu) {
       if (cpu_online_[cpu] && nth-- == 0) return fiber.cpu = static_cast<int>(cpu);
     }
