@@ -233,7 +233,7 @@ bool PerCpuThread::wait_parked(PerCpu& own, Deadline deadline) noexcept {
 
 // The thread
 
-void PerCpuThread::sleep(PerCpu& own, std::uint32_t seen) noexcept {
+void PerCpuThread::doze(PerCpu& own, std::uint32_t seen) noexcept {
   if (!own.kicks.compare_exchange_strong(seen, seen | kSleeps)) return;
   platform::wait_word(own.kicks, seen | kSleeps);
   own.kicks.fetch_and(~kSleeps);
@@ -267,7 +267,7 @@ bool PerCpuThread::step(PerCpu& own) {
     }
     own.moved = true;
     if (own.parked.exchange(1) == 0) platform::wake_word(&own.parked, 1);
-    sleep(own, kicks);
+    doze(own, kicks);
     return true;
   }
   if (std::exchange(own.moved, false)) {
@@ -285,7 +285,7 @@ bool PerCpuThread::step(PerCpu& own) {
   } else if (call.thread_should_run(own.cpu)) {
     call.thread_fn(own.cpu);
   } else {
-    sleep(own, kicks);
+    doze(own, kicks);
   }
   return true;
 }

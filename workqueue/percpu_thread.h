@@ -90,7 +90,7 @@ class PerCpuThread {
   static bool wait_parked(PerCpu& own, Deadline deadline) noexcept;
   void run(PerCpu& own);
   bool step(PerCpu& own);
-  static void sleep(PerCpu& own, std::uint32_t seen) noexcept;
+  static void doze(PerCpu& own, std::uint32_t seen) noexcept;
 
   const Options options_;
   Mutex hotplug_;                              // one change of the set of running threads at a time
