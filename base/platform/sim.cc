@@ -91,7 +91,7 @@ bool wait_word(const Atomic<std::uint32_t>& word, std::uint32_t expected, TimePo
 
 void wake_word(const Atomic<std::uint32_t>* word, int count) noexcept {
   point();
-  if (active == nullptr) return;
+  if (active == nullptr || sim::detail::take_one(active->lost_wakeups)) return;
   active->wake(WaitKind::kWord, word, count);
   point();
 }
@@ -146,6 +146,7 @@ Result<void> EventQueue::remove(int fd) {
 
 void EventQueue::notify() noexcept {
   point();
+  if (active != nullptr && sim::detail::take_one(active->lost_wakeups)) return;
   QueueState& queue = *state_;
   queue.notified = true;
   if (active == nullptr) return;
@@ -156,7 +157,8 @@ void EventQueue::notify() noexcept {
 void EventQueue::set_alarm(TimePoint when) noexcept {
   point();
   QueueState& queue = *state_;
-  queue.alarm = when;
+  const bool late = active != nullptr && when < kNever - active->alarm_delay;
+  queue.alarm = late ? when + active->alarm_delay : when;
   queue.alarm_told = false;
   if (active != nullptr) active->wake_for_alarm(queue);
 }
@@ -203,7 +205,8 @@ Result<Thread> Thread::create(Options options, std::function<void()> body) {
   if (active == nullptr)
     return fail(Errc::kState, "cannot create the thread '" + name + "' outside of a simulated run");
   point();
-  if (active->refuses_threads) return fail_errno("cannot create the thread '" + name + "'", {}, EAGAIN);
+  if (active->refuses_threads || sim::detail::take_one(active->failing_threads))
+    return fail_errno("cannot create the thread '" + name + "'", {}, EAGAIN);
   if (options.cpu >= 0 && !active->cpu_online(options.cpu)) {
     return fail_errno("cannot pin the thread '" + name + "' to CPU " + std::to_string(options.cpu),
                       "the CPU is offline or outside this process's cpuset", EINVAL);
@@ -326,7 +329,7 @@ Outcome run(const Options& options, std::function<void()> main_body) {
 bool running() noexcept { return active != nullptr; }
 std::uint64_t current_seed() noexcept { return active != nullptr ? active->seed() : 0; }
 std::uint64_t steps() noexcept { return active != nullptr ? active->steps() : 0; }
-std::uint64_t random(std::uint64_t below) noexcept { return active != nullptr ? active->random().below(below) : 0; }
+std::uint64_t random(std::uint64_t below) noexcept { return active != nullptr ? active->random_for_test(below) : 0; }
 
 void set_online(int cpu, bool online) noexcept {
   if (active != nullptr) active->set_online(cpu, online);
@@ -334,6 +337,18 @@ void set_online(int cpu, bool online) noexcept {
 
 void refuse_threads(bool refuse) noexcept {
   if (active != nullptr) active->refuses_threads = refuse;
+}
+
+void fail_threads(unsigned count) noexcept {
+  if (active != nullptr) active->failing_threads = count;
+}
+
+void lose_wakeups(unsigned count) noexcept {
+  if (active != nullptr) active->lost_wakeups = count;
+}
+
+void delay_alarms(Nanoseconds by) noexcept {
+  if (active != nullptr) active->alarm_delay = by;
 }
 
 void fail_run(std::string text) noexcept {

@@ -157,12 +157,25 @@ std::vector<int> online_cpus();
 // What tests use to run and steer a simulation.
 namespace sim {
 
+/// Decides in the generator's place: for tests that go through all schedules of a small scenario.
+class Chooser {
+ public:
+  /// One of `options` alternatives (at least 2), counted from 0. At a point where the current fiber could go on, 0 lets it;
+  /// the others are fibers in the order of their numbers.
+  virtual std::uint32_t choose(std::uint32_t options) noexcept = 0;
+
+ protected:
+  ~Chooser() = default;
+};
+
 struct Options {
   std::uint64_t seed = 1;               // decides everything: the same seed gives the same run
   int cpus = 4;                         // CPUs 0..cpus-1, all online at first
   std::uint64_t max_steps = 5'000'000;  // scheduling points until the run counts as a livelock
   bool stacks = false;                  // a failure's text has each fiber's stack (takes a good part of a second)
   bool spurious = true;                 // in some seeds wait_word() returns early and weak exchanges fail now and then
+  Chooser* chooser = nullptr;           // decides instead of the seed; nothing is spurious then
+  unsigned preemptions = 2;             // with a chooser: how often a fiber that could go on may be made to wait
 };
 
 enum class End : std::uint8_t {
@@ -179,6 +192,7 @@ struct Outcome {
   std::uint64_t steps = 0;  // scheduling points passed
   std::uint64_t trace = 0;  // a digest of all decisions
   Nanoseconds elapsed{};    // simulated
+  bool bounded = false;     // with a chooser: Options::preemptions kept it from being asked
 
   bool ok() const noexcept { return end == End::kFinished; }
 };
@@ -191,12 +205,19 @@ Outcome run(const Options& options, std::function<void()> main_body);
 bool running() noexcept;
 std::uint64_t current_seed() noexcept;
 std::uint64_t steps() noexcept;
-/// A number below `below` from the run's generator: for choices that the test itself makes.
+/// A number below `below` from the run's generator: for choices that the test itself makes. A chooser is asked for those
+/// of up to 16 alternatives.
 std::uint64_t random(std::uint64_t below) noexcept;
 /// Takes a CPU offline or brings it back. Fibers that are pinned to it run elsewhere meanwhile, as the kernel does it.
 void set_online(int cpu, bool online) noexcept;
 /// While set, Thread::create() fails with EAGAIN.
 void refuse_threads(bool refuse) noexcept;
+/// The next `count` calls of Thread::create() fail with EAGAIN.
+void fail_threads(unsigned count) noexcept;
+/// The next `count` calls of wake_word() and EventQueue::notify() do nothing.
+void lose_wakeups(unsigned count) noexcept;
+/// What EventQueue::set_alarm() is given from now on goes off so much later.
+void delay_alarms(Nanoseconds by) noexcept;
 /// While set, SwitchWatch::create() and its self_test() fail with EACCES.
 void refuse_switch_watch(bool refuse) noexcept;
 /// The calling fiber computes for so long: the clock moves on, timers go off and others run, as on other CPUs, but only

@@ -43,6 +43,10 @@ Scheduler::Scheduler(const Options& options)
       random_(options.seed),
       now_(kStart),
       cpu_online_(static_cast<std::size_t>(std::max(1, options.cpus)), true) {
+  if (options.chooser != nullptr) {
+    policy_ = Policy::kExplore;  // attention_at_ stays 0: each step is looked at
+    return;
+  }
   switch (random_.below(4)) {
     case 0: policy_ = Policy::kPriorities; break;
     case 1: policy_ = Policy::kBursts; break;
@@ -84,7 +88,11 @@ Fiber& Scheduler::spawn(Thread::Options options, std::function<void()> body) {
   fiber.name = std::move(options.name);
   fiber.body = std::move(body);
   fiber.pinned = options.cpu;
-  fiber.cpu = options.cpu >= 0 ? options.cpu : static_cast<int>(random_.below(cpu_online_.size()));
+  fiber.cpu = options.cpu;
+  if (options.cpu < 0) {
+    const std::size_t cpus = cpu_online_.size();
+    fiber.cpu = static_cast<int>(exploring() ? fibers_.size() % cpus : random_.below(cpus));
+  }
   fiber.priority = (random_.next() >> 1U) | (std::uint64_t{1} << 63U);
   fiber.stack = FiberStack::take();
   fiber.context.prepare(fiber.stack, &Scheduler::fiber_entry);
@@ -181,6 +189,7 @@ void Scheduler::attend() noexcept {
   if (steps_ >= options_.max_steps) {
     fail(End::kStepLimit, "not finished after " + std::to_string(steps_) + " steps");
   }
+  if (exploring()) return explore_step();
   attention_at_ = std::min(next_change_, options_.max_steps);
   if (steps_ >= next_change_) {
     if (by_priority()) current_->priority = --lowest_priority_;
@@ -207,7 +216,7 @@ Fiber* Scheduler::choose(bool spinners_too) noexcept {
     }
   }
   if (by_priority()) return best;
-  return scratch_.empty() ? nullptr : scratch_[random_.below(scratch_.size())];
+  return scratch_.empty() ? nullptr : pick(scratch_);
 }
 
 Fiber* Scheduler::next_to_run() noexcept {
@@ -234,7 +243,7 @@ void Scheduler::yield() noexcept {
       fiber->spinning = false;
       fiber->cpu_time += kSpinRound;
     }
-    next = choose(true);
+    next = next_spinner();
   }
   switch_to(next);
 }
@@ -285,7 +294,7 @@ void Scheduler::wake(WaitKind kind, const void* object, int count) noexcept {
       if (fiber->waits_for == kind && fiber->object == object) scratch_.push_back(fiber);
     }
     if (scratch_.empty()) return;
-    make_runnable(*scratch_[random_.below(scratch_.size())], false);
+    make_runnable(*pick(scratch_), false);
   }
 }
 

@@ -146,7 +146,7 @@ class Scheduler {
   Fiber& current() noexcept { return *current_; }
   Fiber* find(int id) noexcept;
   TimePoint now() const noexcept { return now_; }
-  Random& random() noexcept { return random_; }
+  std::uint64_t random_for_test(std::uint64_t below) noexcept;
   std::uint64_t steps() const noexcept { return steps_; }
   std::uint64_t seed() const noexcept { return options_.seed; }
   std::uint64_t run_number() const noexcept { return run_number_; }
@@ -155,6 +155,9 @@ class Scheduler {
   void set_online(int cpu, bool online) noexcept;
   int current_cpu() noexcept;
   bool refuses_threads = false;
+  unsigned failing_threads = 0;  // so many calls more
+  unsigned lost_wakeups = 0;     // likewise
+  Nanoseconds alarm_delay{};
   bool refuses_watches = false;
 
  private:
@@ -164,6 +167,11 @@ class Scheduler {
   void preempt() noexcept;
   void plan_change() noexcept;
   bool by_priority() const noexcept { return policy_ == Policy::kPriorities; }
+  bool exploring() const noexcept { return policy_ == Policy::kExplore; }
+  std::size_t pick(std::size_t options) noexcept;
+  Fiber* pick(std::vector<Fiber*>& candidates) noexcept;
+  void explore_step() noexcept;
+  Fiber* next_spinner() noexcept;
   Fiber* choose(bool spinners_too) noexcept;
   Fiber* next_to_run() noexcept;
   void switch_to(Fiber* next) noexcept;
@@ -191,13 +199,15 @@ class Scheduler {
   // over three orders of magnitude, which finds what needs a long pause at one place. kPriorities: always the most
   // important one; at random points the current one becomes the least important (after Burckhardt et al., "A Randomized
   // Scheduler with Probabilistic Guarantees of Finding Bugs").
-  enum class Policy : std::uint8_t { kUniform, kBursts, kPriorities };
+  // kExplore: the options' chooser decides at each step.
+  enum class Policy : std::uint8_t { kUniform, kBursts, kPriorities, kExplore };
   Policy policy_ = Policy::kUniform;
   std::uint32_t preempt_below_ = 0;   // kUniform: the probability, of 2^32; otherwise 0
   std::uint64_t change_horizon_ = 0;  // kPriorities: changes are at most this far apart
   std::uint64_t next_change_ = ~std::uint64_t{0};
   std::uint64_t lowest_priority_ = std::uint64_t{1} << 62U;
   bool spurious_ = false;
+  unsigned preemptions_ = 0;  // kExplore: so far
 
   TimePoint now_;
   std::vector<std::unique_ptr<Fiber>> fibers_;  // by number; kept until the end
@@ -213,6 +223,13 @@ class Scheduler {
 };
 
 // describe(), where() and stacks() are in sim_report.cc.
+
+/// Counts down; true as long as there was something left.
+inline bool take_one(unsigned& left) noexcept {
+  if (left == 0) return false;
+  --left;
+  return true;
+}
 
 /// Every EventQueue that exists; they may outlive a run.
 std::vector<QueueState*>& queues();

@@ -60,7 +60,7 @@ void Scheduler::record_switch(WatchState& watch, SwitchState what) noexcept {
 void Scheduler::switched_out(Fiber& fiber, SwitchState why) noexcept {
   if (fiber.watch == nullptr || fiber.switched_out || fiber.waits_for == WaitKind::kCompute) return;
   // Not every preemption point is a switch: the fibers stand for threads of several CPUs.
-  if (why == SwitchState::kPreempted && (!fiber.watch->window.armed || random_.below(8) != 0)) return;
+  if (why == SwitchState::kPreempted && (!fiber.watch->window.armed || pick(exploring() ? 2 : 8) != 0)) return;
   fiber.switched_out = true;
   record_switch(*fiber.watch, why);
 }
