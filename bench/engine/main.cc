@@ -2,11 +2,14 @@
 // engine_bench: the engine beside other thread pools and beside what the machine allows, one table and one JSON file.
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bench/engine/case.h"
@@ -30,13 +33,20 @@ int main(int argc, char** argv) {
   bool list = false;
   std::string json_file;
   std::vector<std::string> wanted;
+  std::string only;
   app.add_option("--pairs", pairs, "how often each contestant is measured")->check(CLI::Range(1, 1000));
   app.add_option("--json", json_file, "where everything, each sample included, is written");
   app.add_flag("--list", list, "only name the cases");
+  app.add_option("--only", only, "measure one contestant alone, by name: for a profiler; nothing is compared then");
   app.add_option("CASE", wanted, "which cases, by name or by the part before a hyphen; all when none is named");
   CLI11_PARSE(app, argc, argv);
 
-  const std::vector<bench::Case> cases = bench::all_cases();
+  std::vector<bench::Case> cases = bench::all_cases();
+  for (bench::Case& one : cases) {
+    if (only.empty()) break;
+    std::erase_if(one.contestants, [&only](const bench::Contestant& contestant) { return contestant.name != only; });
+    one.targets.clear();
+  }
   if (list) {
     for (const bench::Case& one : cases) fmt::print("{:<20} {}\n", one.name, one.title);
     return 0;
@@ -50,7 +60,7 @@ int main(int argc, char** argv) {
   nlohmann::ordered_json json{
       {"machine", bench::machine()}, {"pairs", pairs}, {"cases", nlohmann::ordered_json::array()}};
   for (const bench::Case& one : cases) {
-    if (!is_wanted(one.name, wanted)) continue;
+    if (!is_wanted(one.name, wanted) || one.contestants.empty()) continue;
     const bench::Result result = bench::run_case(one, pairs, [&](int round) {
       if (::isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r{} {}/{} ", one.name, round + 1, pairs);
     });
