@@ -47,7 +47,7 @@ std::string text_of(const Result& result) {
   const Case& measured = *result.measured;
   std::string text = fmt::format("{}: {}  [{}, {} is better]\n  {}\n", measured.name, measured.title, measured.unit,
                                  measured.lower_is_better ? "lower" : "higher", measured.method);
-  text += fmt::format("  {:<18} {:>10} {:>10} {:>10}  {:>24}  {:>7} {:>8} {:>7}\n", "", "median", "min", "max",
+  text += fmt::format("  {:<24} {:>10} {:>10} {:>10}  {:>24}  {:>7} {:>8} {:>7}\n", "", "median", "min", "max",
                       "ours / this (min, max)", "CPU s", "wait ms", "others");
   for (const Series& one : result.series) {
     const Spread value = spread_of(one.figures("value"));
@@ -58,7 +58,7 @@ std::string text_of(const Result& result) {
     }
     const std::size_t marked = disturbed(one);
     text += fmt::format(
-        "  {:<18} {:>10} {:>10} {:>10}  {:>24}  {:>7.3f} {:>8.1f} {:>6.1f}%{}\n",
+        "  {:<24} {:>10} {:>10} {:>10}  {:>24}  {:>7.3f} {:>8.1f} {:>6.1f}%{}\n",
         one.contestant->kind == Contestant::Kind::kFloor ? "floor: " + one.contestant->name : one.contestant->name,
         figure(value.median), figure(value.minimum), figure(value.maximum), ratio, median(one.figures("cpu_seconds")),
         median(one.figures("wait_seconds")) * 1e3, median(one.figures("others")) * 100,
@@ -69,7 +69,7 @@ std::string text_of(const Result& result) {
         more += fmt::format("{}{} {}", more.empty() ? "" : ", ", entry.first, figure(median(one.figures(entry.first))));
       }
     }
-    if (!more.empty()) text += fmt::format("  {:<18} {}\n", "", more);
+    if (!more.empty()) text += fmt::format("  {:<24} {}\n", "", more);
   }
   for (const Verdict& verdict : result.verdicts) {
     text += fmt::format(

@@ -72,8 +72,7 @@ std::vector<Case> memory_cases() {
   one.method = fmt::format(
       "Growth of the resident set by {} pending closures of 16 bytes, in a process of its own, divided by them.",
       kItems);
-  one.targets = {{.against = Target::Against::kOwnFigure, .of = "bytes of a Work at rest", .ratio = 64},
-                 {.against = Target::Against::kBestPeer, .ratio = 1.0}};
+  one.targets = {{.against = Target::Against::kOwnFigure, .of = "bytes of a Work at rest", .ratio = 64}};
   one.contestants.push_back({.kind = Contestant::Kind::kOurs,
                              .name = "upci",
                              .settings = "the work is the item: nothing is allocated to queue it",
