@@ -69,7 +69,7 @@ class Boots(unittest.TestCase):
         self.addCleanup(patched.stop)
 
     def run_cases(self, *cases):
-        machine = (kernel.Kernel("6.1", self.folder / "vmlinux", []), self.folder / "initramfs")
+        machine = (kernel.Kernel("6.1", self.folder / "vmlinux", []), self.folder / "initramfs", None)
         with redirect_stderr(io.StringIO()):
             return lab.run_boot(Boot("main", None, True, True), list(cases), machine, self.folder)
 
@@ -186,7 +186,7 @@ class Files(unittest.TestCase):
 
     def test_no_story_without_its_cases(self):
         path = self.folder / "story.md"
-        self.assertFalse(docs.write([results.Result("kernel-hang", True, data={"address": "x"})], "6.1", path))
+        self.assertFalse(docs.write([results.Result("kernel-hang", True, data={"address": "x"})], {}, path))
         self.assertFalse(path.exists())
 
 

@@ -15,7 +15,7 @@ sys.dont_write_bytecode = True
 
 import registry  # noqa: E402
 import topology  # noqa: E402
-from host import docs, initramfs, kernel, qemu, results, session  # noqa: E402
+from host import docs, expected, initramfs, kernel, oracle, qemu, results, session  # noqa: E402
 from host.boots import BOOTS  # noqa: E402
 from host.errors import GuestLost, Lacking  # noqa: E402
 
@@ -32,8 +32,14 @@ def check_environment():
     qemu.program()
     if not (PROJECT / "build/bin/upci").is_file():
         raise Lacking("there is no build/bin/upci: run tools/build first")
-    made = kernel.get(say)
-    return made, initramfs.get(made)
+
+
+def machine_for(boot):
+    """The kernel, its first file system, and the module for the oracle where the boot wants one."""
+    if boot.oracle and not (PROJECT / "build/tests/oracle_runner").is_file():
+        raise Lacking("there is no build/tests/oracle_runner: run tools/build first")
+    made = kernel.get(say, boot.kernel)
+    return made, initramfs.get(made), oracle.module(made, say) if boot.oracle else None
 
 
 def run_boot(boot, cases, machine, folder):
@@ -83,17 +89,19 @@ def run(options):
         print(f"lab: there is no case {', '.join(unknown)}; tools/lab list shows them", file=sys.stderr)
         return USAGE
     chosen = [case for case in cases if not options.case or case.name in options.case]
-    machine = check_environment()
+    check_environment()
+    boots = [boot for boot in BOOTS if any(case.boot == boot.name for case in chosen)]
+    machines = {boot.name: machine_for(boot) for boot in boots}
     folder = Path(tempfile.mkdtemp(prefix="upci-lab."))
     found = []
     try:
-        for boot in BOOTS:
+        for boot in boots:
             here = [case for case in chosen if case.boot == boot.name]
-            if here:
-                found += run_boot(boot, here, machine, folder)
+            found += run_boot(boot, here, machines[boot.name], folder)
         LOGS.mkdir(parents=True, exist_ok=True)
-        docs.write(found, machine[0].version, LOGS / "probe-hang.md")
-        written = not options.write_docs or docs.write(found, machine[0].version, PROJECT / "docs/probe-hang.md")
+        docs.write(found, machines, LOGS / "probe-hang.md")
+        written = not options.write_docs or docs.write(found, machines, PROJECT / "docs/probe-hang.md")
+        recorded = not options.write_expected or expected.write(found)
         if options.json:
             results.write_json(found, options.json)
         if options.junit:
@@ -107,7 +115,9 @@ def run(options):
     print(results.table(found), flush=True)
     if not written:
         say("docs/probe-hang.md is as it was: it needs the cases " + " and ".join(docs.CASES) + " to pass in the same run")
-    return DONE if written and all(result.passed for result in found) else FAILED
+    if not recorded:
+        say(f"tests/oracle/expected is as it was: it needs the case {expected.CASE} to come to the kernel's answers")
+    return DONE if written and recorded and all(result.passed for result in found) else FAILED
 
 
 def list_cases(_options):
@@ -117,7 +127,8 @@ def list_cases(_options):
 
 
 def shell(_options):
-    made, archive = check_environment()
+    check_environment()
+    made, archive, _ = machine_for(BOOTS[0])
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     folder = Path(tempfile.mkdtemp(prefix="upci-lab."))
     try:
@@ -167,6 +178,7 @@ def parse(arguments):
     runner.add_argument("--junit", type=Path, metavar="FILE", help="write them as XML, as GoogleTest does")
     runner.add_argument("--keep-logs", action="store_true", help="keep consoles and QEMU's messages in build/lab")
     runner.add_argument("--write-docs", action="store_true", help="generate docs/probe-hang.md from this run")
+    runner.add_argument("--write-expected", action="store_true", help="record the kernel's answers in tests/oracle/expected")
     runner.set_defaults(call=run)
     commands.add_parser("shell", help="a prompt in the guest, with build/bin in PATH; exit ends it; "
                         "commands from a pipe are run as a script").set_defaults(call=shell)

@@ -10,12 +10,12 @@ _PROJECT = Path(__file__).resolve().parent.parent.parent.parent
 _TEMPLATE = _PROJECT / "tests/lab/probe-hang.md.in"
 
 
-def write(found, version, path):
-    """False where this run has not what the story needs; then nothing is written."""
+def write(found, machines, path):
+    """machines: by the name of their boot, their kernel first. False where this run has not what the story needs; then nothing is written."""
     data = {result.case: result.data for result in found if result.passed}
     if not all(data.get(case) for case in CASES):
         return False
-    text = string.Template(_TEMPLATE.read_text()).substitute(_values(data[CASES[0]], data[CASES[1]], version))
+    text = string.Template(_TEMPLATE.read_text()).substitute(_values(data[CASES[0]], data[CASES[1]], machines["main"][0].version))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return True

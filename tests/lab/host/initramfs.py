@@ -68,10 +68,10 @@ def get(kernel):
         archive.file(f"modules/{path.name}", path.read_bytes())
     content = archive.finish()
     folder = cache.folder()
-    target = folder / f"initramfs-{hashlib.sha256(content).hexdigest()[:16]}.cpio"
+    target = folder / f"initramfs-{kernel.version}-{hashlib.sha256(content).hexdigest()[:16]}.cpio"
     if not target.is_file():
         with cache.locked(folder):
-            for old in folder.glob("initramfs-*.cpio"):  # a running QEMU has read it already
+            for old in folder.glob(f"initramfs-{kernel.version}-*.cpio"):  # a running QEMU has read it already
                 old.unlink(missing_ok=True)
             with tempfile.NamedTemporaryFile(dir=folder, prefix=".initramfs.", delete=False) as file:
                 file.write(content)

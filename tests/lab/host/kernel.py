@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guest's kernel: Debian's own 6.1 for amd64, fetched with apt as a package, never installed.
+"""The guest's kernels: Debian's own for amd64, fetched with apt as packages, never installed. 6.1 is what the cases run on;
+6.12 is asked what a workqueue does (tests/oracle), and comes with what a module for it is built against.
 
 A kernel that is in the cache is used as it is, without a look at the archive: runs without a network work. Remove the
 cache folder to get a newer one.
@@ -16,7 +17,19 @@ from pathlib import Path
 from host import cache, modules, vmlinux
 from host.errors import Lacking
 
-_PACKAGE = re.compile(r"^linux-image-(6\.1\.0-(\d+)-amd64)(-unsigned)?$")
+@dataclass(frozen=True)
+class Series:
+    package: re.Pattern  # groups: the version, what orders versions, -unsigned
+    search: str  # for apt-cache
+    meta: str  # a package that depends on the newest one, or nothing
+    headers: bool  # with what modules are built against
+
+
+SERIES = {
+    "6.1": Series(re.compile(r"^linux-image-(6\.1\.0-(\d+)-amd64)(-unsigned)?$"), r"^linux-image-6\.1\.0-",
+                  "linux-image-amd64", False),
+    "6.12": Series(re.compile(r"^linux-image-(6\.12\.(\d+)\+deb12-amd64)(-unsigned)?$"), r"^linux-image-6\.12\.", "", True),
+}
 # Whoever changes how entries are made changes this, and old ones are not used any more.
 _LAYOUT = "1"
 
@@ -26,6 +39,7 @@ class Kernel:
     version: str
     image: Path  # uncompressed
     modules: list  # paths, in the order of loading
+    headers: Path = None  # the folder to run make in, where the series has them
 
 
 def _run(*command, cwd=None):
@@ -38,15 +52,15 @@ def _run(*command, cwd=None):
         raise Lacking(f"{' '.join(command)} did not end within 300 s: is the archive reachable?") from error
 
 
-def _newest_package():
-    """The newest full 6.1 kernel that apt's lists know, signed rather than unsigned; None where they know none."""
-    for line in _run("apt-cache", "depends", "linux-image-amd64").stdout.splitlines():
-        name = line.strip().removeprefix("Depends: ")
-        if _PACKAGE.match(name):
-            return name
-    names = [line.split(" ", 1)[0] for line in
-             _run("apt-cache", "search", "--names-only", r"^linux-image-6\.1\.0-").stdout.splitlines()]
-    found = [(int(match[2]), match[3] is None, name) for name in names if (match := _PACKAGE.match(name))]
+def _newest_package(series):
+    """The newest full kernel that apt's lists know, signed rather than unsigned; None where they know none."""
+    if series.meta:
+        for line in _run("apt-cache", "depends", series.meta).stdout.splitlines():
+            name = line.strip().removeprefix("Depends: ")
+            if series.package.match(name):
+                return name
+    names = [line.split(" ", 1)[0] for line in _run("apt-cache", "search", "--names-only", series.search).stdout.splitlines()]
+    found = [(int(match[2]), match[3] is None, name) for name in names if (match := series.package.match(name))]
     return max(found)[2] if found else None
 
 
@@ -56,19 +70,29 @@ def _update_lists():
     return "" if updated.returncode == 0 else f"apt-get update: {updated.stderr.strip()}"
 
 
-def _download(folder):
-    """Downloads the package into the folder; gives its file and version."""
+def _wanted_packages(series, name):
+    """The kernel's package and those of its headers."""
+    if not series.headers:
+        return [name]
+    version = series.package.match(name)[1]
+    common = version.removesuffix("-amd64")
+    return [name, f"linux-headers-{version}", f"linux-headers-{common}-common", f"linux-kbuild-{common}"]
+
+
+def _download(folder, series):
+    """Downloads the packages into the folder; gives their files and the version."""
     trouble = ""
     for attempt in range(2):
-        name = _newest_package()
+        name = _newest_package(series)
         if name:
-            got = _run("apt-get", "download", name, cwd=folder)
+            wanted = _wanted_packages(series, name)
+            got = _run("apt-get", "download", *wanted, cwd=folder)
             files = list(folder.glob("*.deb"))
-            if got.returncode == 0 and files:
-                return files[0], _PACKAGE.match(name)[1]
-            trouble = f"apt-get download {name}: {got.stderr.strip()}"
+            if got.returncode == 0 and len(files) == len(wanted):
+                return files, series.package.match(name)[1]
+            trouble = f"apt-get download {' '.join(wanted)}: {got.stderr.strip()}"
         else:
-            trouble = "apt knows no linux-image-6.1.0-*-amd64"
+            trouble = f"apt knows no package like {series.package.pattern}"
         if attempt == 0 and (failed := _update_lists()):
             trouble += f"; {failed}"
     raise Lacking(f"no kernel for the guest: {trouble}. It needs a Debian 12 archive in apt's sources")
@@ -81,25 +105,46 @@ def _entry_name(version):
 
 def _load(entry):
     order = (entry / "modules/order").read_text().split()
-    return Kernel((entry / "version").read_text().strip(), entry / "vmlinux", [entry / "modules" / name for name in order])
+    version = (entry / "version").read_text().strip()
+    headers = entry / f"headers/src/linux-headers-{version}"
+    return Kernel(version, entry / "vmlinux", [entry / "modules" / name for name in order],
+                  headers if headers.is_dir() else None)
 
 
-def _cached(folder):
-    entries = [path for path in folder.glob(_entry_name("*")) if (path / "vmlinux").is_file()]
-    return max(entries, key=lambda path: int(re.search(r"-(\d+)-amd64", path.name)[1])) if entries else None
+def _cached(folder, series):
+    entries = []
+    for path in folder.glob(_entry_name("*")):
+        match = series.package.match("linux-image-" + path.name.removeprefix("kernel-").rsplit("-", 1)[0])
+        if match and (path / "vmlinux").is_file():
+            entries.append((int(match[2]), path))
+    return max(entries)[1] if entries else None
 
 
-def _make(folder, say):
-    say("fetching the guest's kernel with apt (once, about 70 MB)")
+def _keep_headers(unpacked, version, work, entry):
+    """Moves /usr/src and /usr/lib of the packages into the entry. They stand at fixed places when they are installed, so what
+    names these is written anew; links between them are relative and stay right."""
+    (work / "headers").mkdir()
+    for name in ("src", "lib"):
+        os.rename(unpacked / "usr" / name, work / "headers" / name)
+    headers = work / f"headers/src/linux-headers-{version}"
+    common = entry / f"headers/src/linux-headers-{version.removesuffix('-amd64')}-common"
+    (headers / "Makefile").write_text(f"include {common}/Makefile\n")
+    # With this file a module's build wants pahole, for type information that nobody reads here.
+    (headers / "vmlinux").unlink(missing_ok=True)
+
+
+def _make(folder, series, say):
+    say(f"fetching the guest's kernel with apt (once, about {110 if series.headers else 70} MB)")
     scratch = folder / ".download"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     try:
-        package, version = _download(scratch)
+        packages, version = _download(scratch, series)
         unpacked = scratch / "root"
-        done = _run("dpkg", "-x", str(package), str(unpacked))
-        if done.returncode != 0:
-            raise Lacking(f"dpkg -x {package.name}: {done.stderr.strip()}")
+        for package in packages:
+            done = _run("dpkg", "-x", str(package), str(unpacked))
+            if done.returncode != 0:
+                raise Lacking(f"dpkg -x {package.name}: {done.stderr.strip()}")
         entry = folder / _entry_name(version)
         with cache.appearing(entry) as work:
             (work / "vmlinux").write_bytes(vmlinux.extract((unpacked / f"boot/vmlinuz-{version}").read_bytes()))
@@ -110,16 +155,19 @@ def _make(folder, say):
                 (work / "modules" / name).write_bytes(content)
                 order.append(name)
             (work / "modules/order").write_text("\n".join(order) + "\n")
+            if series.headers:
+                _keep_headers(unpacked, version, work, entry)
         return entry
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def get(say):
+def get(say, series="6.1"):
     """The kernel, from the cache or, the first time, from the archive. say: called with a line for people."""
     folder = cache.folder()
-    entry = _cached(folder)
+    wanted = SERIES[series]
+    entry = _cached(folder, wanted)
     if entry is None:
         with cache.locked(folder):
-            entry = _cached(folder) or _make(folder, say)
+            entry = _cached(folder, wanted) or _make(folder, wanted, say)
     return _load(entry)

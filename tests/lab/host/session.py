@@ -26,12 +26,12 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Session:
-    def __init__(self, boot, kernel, initramfs, folder, project):
+    def __init__(self, boot, kernel, initramfs, oracle, folder, project):
         overlay = None
         if boot.overlay:
             overlay = folder / "overlay.bin"
             overlay.write_bytes(topology.overlay_memory())
-        self._boot, self._folder = boot, folder
+        self._boot, self._folder, self._oracle = boot, folder, oracle
         self._until = time.monotonic() + BOOT_TOTAL_SECONDS
         self._console, self._buffer, self._messages = bytearray(), b"", []
         self._evidence = []  # of the case that runs
@@ -141,6 +141,8 @@ class Session:
                 self._qemu.qmp.call("device_add", **_as_arguments(topology.nic_device(topology.nic(name), bus=bus)))
             elif message["call"] == "set_link":
                 self._qemu.qmp.call("set_link", name=f"nic-{name}", up=message["arguments"]["up"])
+            elif message["call"] == "oracle_module":
+                return {"reply": str(self._oracle)} if self._oracle else {"error": "this boot has no module for the oracle"}
             elif message["call"] == "inject_error":
                 # QEMU has this for people only. What it says is empty or begins with OK where it was done.
                 words = f"pcie_aer_inject_error nic-{name} {message['arguments']['error']}"

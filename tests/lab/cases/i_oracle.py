@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel as the oracle: the same scripts of workqueue operations on a stock 6.12 and on the engine."""
+
+import subprocess
+from pathlib import Path
+
+from guest import oracle
+from registry import case
+
+_SEEDS = range(1, 301)
+_RECORDED = range(1, 101)  # of these the answers are kept in tests/oracle/expected
+_HOG = Path("/sys/module/workqueue/parameters/cpu_intensive_thresh_us")
+_RETRIES = ("60", "250")  # milliseconds without an event, for scripts on which the two differ
+
+
+def _load(lab):
+    # The host's cache may lie below a folder that is another one here.
+    subprocess.run(["/bin/busybox", "insmod", "/run/host" + lab.request("oracle_module")], check=True)
+    lab.finally_do(subprocess.run, ["/bin/busybox", "rmmod", "upci_oracle"])
+    # An item that spins would be set aside by the clock, which is a rule of its own and not of these scripts.
+    before = _HOG.read_text()
+    _HOG.write_text("0")
+    lab.finally_do(_HOG.write_text, before)
+
+
+def _ask_kernel(lab, scripts, quiet="15"):
+    answer = oracle.run(scripts, "--kernel", oracle.DEVICE, "--quiet-ms", quiet)
+    lab.check(answer.code == 0 and list(answer.transcripts) == list(scripts), lambda: f"asking the kernel: {answer.said}")
+    return answer.transcripts
+
+
+def _differences(answers):
+    """Name -> what differs, of the scripts on which the engine does not do what the kernel did."""
+    said = oracle.run(answers, "--replay")
+    return {name: said.said for name in answers if name not in said.transcripts}
+
+
+@case("workqueue-oracle", boot="oracle", timeout=700)
+def workqueue_oracle(lab):
+    """A stock 6.12 kernel and upci do the same in each script of workqueue operations: results, order, overlap"""
+    _load(lab)
+    files = oracle.handwritten()
+    written = {name: lines for scripts in files.values() for name, lines in scripts.items()}
+    random = oracle.generated(_SEEDS)
+    answers = _ask_kernel(lab, written | random)
+    lab.data = {"recorded": {f"{file}.txt": oracle.text_of({name: answers[name] for name in scripts})
+                             for file, scripts in files.items()}
+                | {"random.txt": oracle.text_of({name: answers[name] for name in oracle.generated(_RECORDED)})}}
+    different = _differences(answers)
+    for quiet in _RETRIES:  # a machine that was too busy to have done everything in time is no difference
+        if different:
+            answers |= _ask_kernel(lab, {name: (written | random)[name] for name in different}, quiet)
+            different = _differences({name: answers[name] for name in different})
+    lab.evidence(f"{len(written)} scripts of {len(files)} files and {len(random)} random ones: "
+                 f"{len(answers) - len(different)} alike, {len(different)} different")
+    lab.check(not different, lambda: f"{len(different)} differ: {' '.join(different)}\n" + next(iter(different.values()))[-6000:])

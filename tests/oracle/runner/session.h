@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs one script on one subject.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "tests/oracle/runner/script.h"
+#include "tests/oracle/runner/subject.h"
+
+namespace upci::inline UPCI_VARIANT::oracle {
+
+/// How long to wait until nothing more happens after a line.
+struct Patience {
+  std::chrono::milliseconds quiet{15};      // without an expectation: no event for so long
+  std::chrono::milliseconds settled{2};     // with one: it has come true, and nothing for so long
+  std::chrono::milliseconds longest{3000};  // with one: given up after so long
+};
+
+/// What came of a script.
+struct Outcome {
+  std::vector<std::string> transcript;
+  std::string difference;  // empty: as expected, or nothing was expected
+};
+
+/// Runs the script: each line is begun once the one before has had its effect. With `expected` (a transcript) the first
+/// line with another effect ends the run. Errors: a command that the subject refuses, kTimeout (a thread does not come back).
+Result<Outcome> run_script(const Script& script, Subject& subject, const Patience& patience,
+                           const std::vector<std::string>* expected = nullptr);
+
+}  // namespace upci::inline UPCI_VARIANT::oracle
