@@ -72,10 +72,22 @@ WorkerPool* EngineState::where_it_runs(QueueState& queue, Work& work, std::uint6
   return pwq != nullptr && pwq->queue == &queue ? last : nullptr;
 }
 
+/// Whether somebody else has PENDING. Shaped so that one instruction does it (x86: lock bts), without a loop: many may call
+/// at once for a work that is pending most of the time. When it has become free meanwhile it is given back, and the caller
+/// goes the usual way.
+static bool lost_race(Work& work) noexcept {
+  auto& data = WorkAccess::data(work);
+  if ((data.load(std::memory_order_relaxed) & WorkAccess::kPending) == 0) return false;
+  if ((data.fetch_or(WorkAccess::kPending, std::memory_order_seq_cst) & WorkAccess::kPending) != 0) return true;
+  data.fetch_and(~WorkAccess::kPending, std::memory_order_release);
+  return false;
+}
+
 /// Takes PENDING and queues; false when somebody has it, or the work is disabled. Each path is a read-modify-write: what a
 /// losing caller wrote before is then seen by the run that clears PENDING (rule 2; pairs with the clear in
 /// WorkerPool::process).
 bool EngineState::queue(int cpu, QueueState& queue, Work& work) noexcept {
+  if (lost_race(work)) return false;
   const int target = cpu == Engine::kAnyCpu ? local_cpu() : cpu;
   const int index = cpu_index(target);
   const std::uint32_t state = queue.state.load(std::memory_order_relaxed);
