@@ -19,7 +19,7 @@ install(FILES "${PROJECT_BINARY_DIR}/upci-config.cmake" "${PROJECT_BINARY_DIR}/u
 
 # A .pc file names each archive after those that need it. The libraries are registered in the order of the layers, lowest
 # first, so the reverse is an order that a linker can use; header-only ones have no archive.
-function(upci_install_pkgconfig file description)
+function(upci_install_pkgconfig file description requires)
   set(archives "")
   foreach(library IN LISTS ARGN)
     get_target_property(type ${library} TYPE)
@@ -30,13 +30,15 @@ function(upci_install_pkgconfig file description)
   list(JOIN archives " " UPCI_PC_LIBS)
   set(UPCI_PC_NAME "${file}")
   set(UPCI_PC_DESCRIPTION "${description}")
+  set(UPCI_PC_REQUIRES "${requires}")
   file(RELATIVE_PATH UPCI_PC_PREFIX  # relative, so that an installed tree can be moved
     "/prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/prefix")
   configure_file(cmake/upci.pc.in "${PROJECT_BINARY_DIR}/${file}.pc" @ONLY)
   install(FILES "${PROJECT_BINARY_DIR}/${file}.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
 endfunction()
 
-upci_install_pkgconfig(upci "${PROJECT_DESCRIPTION}" ${upci_libraries})
+upci_install_pkgconfig(upci "${PROJECT_DESCRIPTION}" "spdlog fmt hwloc pciaccess libdw libunwind" ${upci_libraries})
 if(TARGET upci_base AND TARGET upci_workqueue)
-  upci_install_pkgconfig(upci-workqueue "The kernel's concurrency-managed workqueue, in userspace" upci_base upci_workqueue)
+  upci_install_pkgconfig(upci-workqueue "The kernel's concurrency-managed workqueue, in userspace"
+    "spdlog fmt hwloc libdw" upci_base upci_workqueue)
 endif()
