@@ -251,7 +251,7 @@ void PerCpuThread::run(PerCpu& own) {
 // The system takes the pinning away with the CPU, and (before Linux 6.2) whenever the cpuset changes, of whatever CPU.
 void PerCpuThread::go_home(PerCpu& own) {
   const Result<void> pinned = platform::this_thread::set_cpu(own.os_cpu);
-  if (!pinned && !own.away) log::warn("thread '{}' runs elsewhere: {}", own.name, pinned.error().message());
+  if (!pinned && !own.away) log::info("thread '{}' runs elsewhere: {}", own.name, pinned.error().message());
   own.away = !pinned;
 }
 
