@@ -41,7 +41,8 @@ struct PerCpuThread::PerCpu {
   std::string name;
   platform::Thread thread;        // of hotplug_
   Status status = Status::kNone;  // the thread's own
-  bool moved = false;             // the thread's own: its CPU may have gone since it was pinned
+  bool moved = true;              // the thread's own: its CPU may have gone since it was pinned
+  bool away = false;              // the thread's own: it could not be pinned, and has said so
   platform::Atomic<std::uint32_t> requests{0};
   platform::Atomic<std::uint32_t> kicks{0};
   platform::Atomic<std::uint32_t> parked{0};  // a futex word: 1 when the thread has seen kPark, 2 when it has ended
@@ -247,6 +248,13 @@ void PerCpuThread::run(PerCpu& own) {
   platform::wake_word(&own.parked, 1);
 }
 
+// The system takes the pinning away with the CPU, and (before Linux 6.2) whenever the cpuset changes, of whatever CPU.
+void PerCpuThread::go_home(PerCpu& own) {
+  const Result<void> pinned = platform::this_thread::set_cpu(own.os_cpu);
+  if (!pinned && !own.away) log::info("thread '{}' runs elsewhere: {}", own.name, pinned.error().message());
+  own.away = !pinned;
+}
+
 // One turn of smpboot_thread_fn: to stop comes before to park, that before the rest. False at the end.
 bool PerCpuThread::step(PerCpu& own) {
   using Status = PerCpu::Status;
@@ -270,12 +278,7 @@ bool PerCpuThread::step(PerCpu& own) {
     doze(own, kicks);
     return true;
   }
-  if (std::exchange(own.moved, false)) {
-    // The system has taken the pinning away with the CPU.
-    if (Result<void> pinned = platform::this_thread::set_cpu(own.os_cpu); !pinned) {
-      log::warn("thread '{}' runs unpinned: {}", own.name, pinned.error().message());
-    }
-  }
+  if (std::exchange(own.moved, false) || platform::this_thread::current_cpu() != own.os_cpu) go_home(own);
   if (own.status == Status::kNone) {
     if (call.setup) call.setup(own.cpu);
     own.status = Status::kActive;

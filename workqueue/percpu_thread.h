@@ -90,6 +90,7 @@ class PerCpuThread {
   static bool wait_parked(PerCpu& own, Deadline deadline) noexcept;
   void run(PerCpu& own);
   bool step(PerCpu& own);
+  static void go_home(PerCpu& own);
   static void doze(PerCpu& own, std::uint32_t seen) noexcept;
 
   const Options options_;
