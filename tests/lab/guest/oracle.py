@@ -41,12 +41,19 @@ class Outcome:
 def run(scripts, *options, timeout=400):
     """scripts: name -> lines."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
-        given, written = Path(place) / "given", Path(place) / "written"
+        given, written, said = Path(place) / "given", Path(place) / "written", Path(place) / "said"
         given.write_text(text_of(scripts))
-        done = subprocess.run([RUNNER, *options, "--write", written, given], stdin=subprocess.DEVNULL, capture_output=True,
-                              text=True, timeout=timeout, check=False)
+        with open(said, "wb") as file:
+            # Not run(): that would wait for a process which cannot be killed where it sits in the kernel.
+            process = subprocess.Popen([RUNNER, *options, "--write", written, given], stdin=subprocess.DEVNULL, stdout=file,
+                                       stderr=file)
+            try:
+                code = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                code = "none: it does not come to its end"
         transcripts = entries(written.read_text()) if written.exists() else {}
-    return Outcome(done.returncode, done.stdout + done.stderr, transcripts)
+        return Outcome(code, said.read_text(), transcripts)
 
 
 def handwritten():

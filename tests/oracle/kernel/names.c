@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What a script has named: its queues, works and gates; how they come, and how a session ends. */
+#include <linux/delay.h>
 #include <linux/kernel.h>
 #include <linux/kprobes.h>
 #include <linux/slab.h>
@@ -7,7 +8,7 @@
 
 #include "oracle.h"
 
-static DEFINE_SPINLOCK(lock); /* the lists; entries only come while a session lasts */
+static DEFINE_SPINLOCK(lock); /* the lists; entries only come while a session lasts; bodies may be in a bottom half */
 static LIST_HEAD(queues);
 static LIST_HEAD(works);
 static LIST_HEAD(gates);
@@ -21,20 +22,23 @@ static void (*thaw)(void);
 #define FIND(type, list, wanted)                                     \
 	({                                                           \
 		struct type *entry, *found = NULL;                   \
-		spin_lock(&lock);                                    \
+		unsigned long flags;                                 \
+		spin_lock_irqsave(&lock, flags);                     \
 		list_for_each_entry(entry, &(list), link) {          \
 			if (!strcmp(entry->name, (wanted)))          \
 				found = entry;                       \
 		}                                                    \
-		spin_unlock(&lock);                                  \
+		spin_unlock_irqrestore(&lock, flags);                \
 		found;                                               \
 	})
 
 static void add(struct list_head *link, struct list_head *list)
 {
-	spin_lock(&lock);
+	unsigned long flags;
+
+	spin_lock_irqsave(&lock, flags);
 	list_add_tail(link, list);
-	spin_unlock(&lock);
+	spin_unlock_irqrestore(&lock, flags);
 }
 
 struct oracle_queue *oracle_find_queue(const char *name)
@@ -51,6 +55,7 @@ struct oracle_gate *oracle_find_gate(const char *name)
 {
 	struct oracle_gate *gate = FIND(oracle_gate, gates, name);
 	struct oracle_gate *made, *entry;
+	unsigned long flags;
 
 	if (gate)
 		return gate;
@@ -60,7 +65,7 @@ struct oracle_gate *oracle_find_gate(const char *name)
 	strscpy(made->name, name, sizeof(made->name));
 	init_waitqueue_head(&made->waiters);
 	/* Two may come here at once: the first one stays. */
-	spin_lock(&lock);
+	spin_lock_irqsave(&lock, flags);
 	list_for_each_entry(entry, &gates, link) {
 		if (!strcmp(entry->name, name))
 			gate = entry;
@@ -70,7 +75,7 @@ struct oracle_gate *oracle_find_gate(const char *name)
 		gate = made;
 		made = NULL;
 	}
-	spin_unlock(&lock);
+	spin_unlock_irqrestore(&lock, flags);
 	kfree(made);
 	return gate;
 }
@@ -194,6 +199,18 @@ void oracle_freeze(bool freeze)
 		thaw();
 }
 
+/*
+ * Queued on a draining queue from outside: the kernel drops such a work and leaves it pending, on no list, for ever. To cancel
+ * it would be to spin for ever.
+ */
+static bool dropped(struct oracle_work *work)
+{
+	unsigned long data = atomic_long_read(&work->item.work.data);
+
+	return (data & WORK_STRUCT_PENDING) && !(data & WORK_STRUCT_PWQ) &&
+	       !(work->delayed && timer_pending(&work->item.timer));
+}
+
 /* Lets everything come to its end, so that nobody waits any more. */
 void oracle_quit(void)
 {
@@ -206,7 +223,10 @@ void oracle_quit(void)
 		wake_up_all(&gate->waiters);
 	}
 	oracle_freeze(false);
+	msleep(2); /* whoever is between setting PENDING and queueing has got there */
 	list_for_each_entry(work, &works, link) {
+		if (dropped(work))
+			continue;
 		if (work->delayed)
 			cancel_delayed_work_sync(&work->item);
 		else

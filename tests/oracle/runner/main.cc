@@ -22,6 +22,7 @@ struct Options {
   std::string kernel;   // the module's device; empty: the engine
   std::string write;    // a file for the transcripts
   bool replay = false;  // the files are transcripts: what is in them is expected
+  bool progress = false;  // name each script before it runs
   unsigned quiet_ms = 15;
   unsigned longest_ms = 3000;
   std::vector<std::string> files;
@@ -69,6 +70,7 @@ int run(const Options& options) {
       return 2;
     }
     for (const Entry& entry : *entries) {
+      if (options.progress) std::cerr << "... " << entry.name << std::endl;
       if (!run_one(options, entry, transcripts)) failed++;
     }
   }
@@ -96,6 +98,7 @@ int main(int argc, char** argv) {
   app.add_option("--write", options.write, "write all transcripts to this file")->type_name("FILE");
   app.add_flag("--replay", options.replay,
                "the files are transcripts; stop each at the first line that has another effect");
+  app.add_flag("--progress", options.progress, "name each script before it runs");
   app.add_option("--quiet-ms", options.quiet_ms,
                  "without --replay: a line has had its effect after so long without an event")
       ->capture_default_str();

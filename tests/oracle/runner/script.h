@@ -70,7 +70,7 @@ struct Script {
 };
 
 /// The time that `soon` stands for, and the one after which a timer that was armed for `soon` has gone off for sure.
-inline constexpr int kSoonMs = 60;
+inline constexpr int kSoonMs = 100;
 inline constexpr std::chrono::milliseconds kElapse{kSoonMs + 40};
 inline constexpr int kLongMs = 3600 * 1000;
 inline constexpr int kMaxThreads = 4;

@@ -45,7 +45,9 @@ bool word_is_one_of(const Op& op, std::initializer_list<std::string_view> words)
 
 Transcript::Transcript(const Script& script) : script_(script) {
   for (const Line& line : script.lines) {
-    if (line.kind == Line::Kind::kOp) ops_.emplace(line.op.command, line.op);
+    if (line.kind != Line::Kind::kOp) continue;
+    ops_.emplace(line.op.command, line.op);
+    if (line.op.kind->word == "set_max_active" && !line.op.text.ends_with(" 1")) raised_.insert(line.op.queue);
   }
   for (const WorkSpec& work : script.works) {
     state_.works.emplace(work.name, Work{});
@@ -147,8 +149,9 @@ void Transcript::finish(State& state, const std::string& actor, const std::strin
 std::vector<std::string> Transcript::chains_of(const std::string& name, const Work& work) const {
   std::vector<std::string> chains{"work " + name};
   const QueueSpec* queue = script_.queue(work.queue);
-  // A limit that a script changes on the way ties nothing; one that is 1 from the beginning does.
-  if (queue != nullptr && (queue->ordered || queue->max_active == 1)) chains.push_back("queue " + work.queue);
+  if (queue != nullptr && (queue->ordered || (queue->max_active == 1 && !raised_.contains(queue->name)))) {
+    chains.push_back("queue " + work.queue);
+  }
   return chains;
 }
 

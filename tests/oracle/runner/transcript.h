@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -60,6 +61,7 @@ class Transcript {
 
   const Script& script_;
   std::map<std::string, Op, std::less<>> ops_;  // all operations of the script, by command
+  std::set<std::string, std::less<>> raised_;   // queues whose limit the script changes to more than 1
   State state_;
 };
 
