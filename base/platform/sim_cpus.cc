@@ -29,23 +29,14 @@ void Scheduler::set_online(int cpu, bool online) noexcept {
 int Scheduler::current_cpu() noexcept {
   Fiber& fiber = *current_;
   if (fiber.pinned >= 0 && cpu_online(fiber.pinned)) return fiber.cpu = fiber.pinned;
-<<<<<<< HEAD
   std::vector<int> cpus;
   for (const int cpu : online()) {
     if (fiber.allowed.empty() || std::ranges::find(fiber.allowed, cpu) != fiber.allowed.end()) cpus.push_back(cpu);
-=======
-  // It is where it was, unless it has been moved meanwhile, which may happen at any time.
-  if (!cpu_online(fiber.cpu) || (!exploring() && random_.below(4) == 0)) {
-    std::size_t nth = pick(static_cast<std::size_t>(std::count(cpu_online_.begin(), cpu_online_.end(), true)));
-    for (std::size_t cpu = 0; cpu < cpu_online_.size(); ++cpu) {
-      if (cpu_online_[cpu] && nth-- == 0) return fiber.cpu = static_cast<int>(cpu);
-    }
->>>>>>> detect
   }
   if (cpus.empty()) cpus = online();  // all that it may use are gone: the kernel lets it run anywhere
   // It is where it was, unless it has been moved meanwhile, which may happen at any time.
   const bool may_stay = std::ranges::find(cpus, fiber.cpu) != cpus.end();
-  if (!may_stay || random_.below(4) == 0) fiber.cpu = cpus[random_.below(cpus.size())];
+  if (!may_stay || (!exploring() && random_.below(4) == 0)) fiber.cpu = cpus[pick(cpus.size())];
   return fiber.cpu;
 }
 

@@ -6,8 +6,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
+#include <iterator>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -26,13 +29,14 @@ namespace upci::inline UPCI_VARIANT::test {
 
 using namespace std::chrono_literals;
 
-/// Runs the body many times: 1,000 seeds in simulation; `rounds` times on real threads.
+/// Runs the body many times: 1,000 seeds in simulation (or fewer, where each takes long); `rounds` times on real threads.
 template <class F>
-void under_many_schedules(F body, unsigned rounds = 30) {
+void under_many_schedules(F body, unsigned rounds = 30, unsigned seeds = 1000) {
 #if defined(UPCI_SIM)
   (void)rounds;
-  for_each_seed(1000, body);
+  for_each_seed(seeds, body);
 #else
+  (void)seeds;
   for (unsigned round = 0; round < rounds && !testing::Test::HasFailure(); round++) body();
 #endif
 }
@@ -61,6 +65,13 @@ class Reports {
   std::size_t count(Report::Kind kind) const {
     std::lock_guard guard(lock_);
     return static_cast<std::size_t>(std::ranges::count(reports_, kind, &Report::kind));
+  }
+  /// All of this kind, the oldest first.
+  std::vector<Report> all(Report::Kind kind) const {
+    std::lock_guard guard(lock_);
+    std::vector<Report> found;
+    std::ranges::copy_if(reports_, std::back_inserter(found), [kind](const Report& r) { return r.kind == kind; });
+    return found;
   }
   /// The text of the first of this kind; empty when there is none.
   std::string first(Report::Kind kind) const {
@@ -138,6 +149,84 @@ class Occupied {
   platform::Atomic<int> released_{0};
   Work work_{this, &Occupied::spin};
 };
+
+/// A work that calls whatever it was given. All of them are one function to the engine.
+struct Task {
+  explicit Task(std::function<void()> what) : body(std::move(what)) {}
+  void run(Work&) {
+    body();
+    runs.fetch_add(1);
+  }
+  const std::function<void()> body;
+  platform::Atomic<int> runs{0};
+  Work work{this, &Task::run};
+};
+using Tasks = std::vector<std::unique_ptr<Task>>;
+
+/// Items that all wait at one gate, and how many of them are there or were.
+class Gate {
+ public:
+  void pass() {
+    const int now = inside_.fetch_add(1) + 1;
+    int most = most_.load();
+    while (now > most && !most_.compare_exchange_weak(most, now)) {}
+    started_.fetch_add(1);
+    open_.wait();
+    inside_.fetch_sub(1);
+  }
+  void open() { open_.complete(); }
+  bool is_open() const { return open_.is_complete(); }
+  int started() const { return started_.load(); }
+  int inside() const { return inside_.load(); }
+  int most() const { return most_.load(); }
+  Tasks tasks(int count) {
+    Tasks made;
+    for (int i = 0; i < count; i++) made.push_back(std::make_unique<Task>([this] { pass(); }));
+    return made;
+  }
+
+ private:
+  Completion open_;
+  platform::Atomic<int> started_{0};
+  platform::Atomic<int> inside_{0};
+  platform::Atomic<int> most_{0};
+};
+
+/// Keeps the order in which items came by.
+class Order {
+ public:
+  void add(int number) {
+    std::lock_guard guard(lock_);
+    numbers_.push_back(number);
+  }
+  std::vector<int> numbers() const {
+    std::lock_guard guard(lock_);
+    return numbers_;
+  }
+
+ private:
+  mutable platform::Mutex lock_;
+  std::vector<int> numbers_;  // lock_
+};
+
+/// 0, 1, ... count-1.
+inline std::vector<int> ascending(int count) {
+  std::vector<int> numbers;
+  for (int i = 0; i < count; i++) numbers.push_back(i);
+  return numbers;
+}
+
+inline WorkqueuePtr make_queue(Engine& engine, WqFlags flags, int max_active = 0, const std::string& name = "test") {
+  auto queue = engine.alloc_workqueue(name, flags, max_active);
+  EXPECT_TRUE(queue.has_value()) << (queue ? "" : queue.error().message());
+  return queue ? std::move(*queue) : nullptr;
+}
+
+inline WorkqueuePtr make_ordered(Engine& engine, WqFlags flags = 0) {
+  auto queue = engine.alloc_ordered_workqueue("ordered", flags);
+  EXPECT_TRUE(queue.has_value()) << (queue ? "" : queue.error().message());
+  return queue ? std::move(*queue) : nullptr;
+}
 
 /// Counts its runs.
 struct Counter {
