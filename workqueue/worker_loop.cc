@@ -94,6 +94,8 @@ void WorkerPool::run(Worker& worker) {
 
 /// Runs items as long as this worker is to. Kernel: the inner loop of worker_thread.
 void WorkerPool::work_off(Worker& worker, std::unique_lock<platform::Mutex>& under) {
+  constexpr unsigned kLookRound = 16;  // items
+  unsigned rounds = 0;
   engine_.overseer().note_running();
   while (keep_working() && !stopping_ && !worker.written_off_) {
     if (nr_unannounced_ != 0) {
@@ -102,13 +104,15 @@ void WorkerPool::work_off(Worker& worker, std::unique_lock<platform::Mutex>& und
     }
     if (worklist_.empty()) {
       take_inbox();
+      rounds = 0;
       continue;
     }
     if (!may_start_working() && !managing_ && !lacks_worker_) {
       manage_workers(under);
       continue;
     }
-    if (identity_.kind == Kind::kPercpu) {
+    // At each batch, and now and then: to ask where it is costs as much as a short item.
+    if (identity_.kind == Kind::kPercpu && rounds++ % kLookRound == 0) {
       come_home(worker, under);
       if (worklist_.empty() || !keep_working()) continue;
     }
@@ -247,15 +251,13 @@ void WorkerPool::process(Worker& worker, Work& work, std::unique_lock<platform::
   PoolWorkqueue* const pwq = pwq_of(WorkAccess::workqueue_of(data));  // nullptr: a flush barrier
   begin(worker, work, function, pwq, WorkAccess::color_of(data));
   WorkList::erase(work);
-  // Clears PENDING: from here on it can be queued again (rule 4). The read-modify-write takes in what a losing
-  // queue_work released with its own one on the same word.
+  // Clears PENDING: from here on it can be queued again (rule 4). A losing queue_work was a releasing read-modify-write on
+  // the same word, and this is an acquiring one that comes after it: what its caller wrote before, the function reads after
+  // (rule 2). The kernel, whose losers write nothing, has an smp_mb() here.
   WorkAccess::replace(work, WorkAccess::pool_bits(number_));
   // Where this worker does not count, the next item may start beside it.
   if (!worker.counts_) kick();
   under.unlock();
-  // Pairs with the read-modify-write of a queue_work that still saw PENDING: what its caller wrote before, the function
-  // reads after (rule 2). Kernel: the smp_mb() in set_work_pool_and_clear_pending.
-  platform::fence(std::memory_order_seq_cst);
 
   trace::execute_start(work, function);
   if (worker.watch_) worker.watch_->arm();
