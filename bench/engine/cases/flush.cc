@@ -22,48 +22,35 @@ constexpr std::size_t kItems = 10'000;
 
 void nothing(void*) {}
 
-// A template, so that the program is also built with an engine that has no flush_workqueue.
-template <class Engine, class Queue>
-void flush_queue(Engine& engine, Queue& queue, std::vector<ClosureWork>& works, std::size_t cpus) {
-  if constexpr (requires { engine.flush_workqueue(queue); }) {
-    engine.flush_workqueue(queue);
-  } else {
-    for (std::size_t i = 0; i < cpus; i++) engine.flush_work(works[works.size() - 1 - i]);
-  }
-}
-
-template <class Engine>
-Sample flush_ours(Engine& engine) {
+Sample run_ours() {
+  const auto engine = make_engine();
+  const auto queue = make_queue(*engine, upci::kWqPercpu);
   const std::vector<int>& cpus = machine_cpus();
   Holding holding(cpus.size());
   std::vector<ClosureWork> holders(cpus.size());
   std::vector<ClosureWork> works(kItems);
-  std::vector<ClosureWork> warm_up(kItems);
-  auto& queue = engine.system_wq();
   for (std::size_t i = 0; i < kItems; i++) {
     works[i].function = &nothing;
-    engine.queue_work_on(cpus[i % cpus.size()], queue, works[i]);
+    engine->queue_work_on(cpus[i % cpus.size()], *queue, works[i]);
   }
-  for (ClosureWork& work : works) engine.flush_work(work);
+  engine->flush_workqueue(*queue);
   for (std::size_t i = 0; i < cpus.size(); i++) {
     holders[i].function = &Holding::hold;
     holders[i].context = &holding;
-    engine.queue_work_on(cpus[i], queue, holders[i]);
+    engine->queue_work_on(cpus[i], *queue, holders[i]);
   }
   holding.wait_until_all_are_held();
-  for (std::size_t i = 0; i < kItems; i++) engine.queue_work_on(cpus[i % cpus.size()], queue, works[i]);
+  for (std::size_t i = 0; i < kItems; i++) engine->queue_work_on(cpus[i % cpus.size()], *queue, works[i]);
   const Meter meter;
   const std::uint64_t start = ticks();
   holding.release();
-  flush_queue(engine, queue, works, cpus.size());
+  engine->flush_workqueue(*queue);
   const double time = nanoseconds(start, ticks());
   Sample sample;
   sample.usage = meter.read();
   sample.value = time / 1e3;
   return sample;
 }
-
-Sample run_ours() { return flush_ours(*make_engine()); }
 
 }  // namespace
 

@@ -203,7 +203,7 @@ std::vector<Case> start_latency_cases() {
   std::vector<Case> cases;
   if (machine_cpus().size() < 2) return cases;
   cases.push_back(asleep());
-  if (our_engine_can_spin()) cases.push_back(spinning());
+  cases.push_back(spinning());
   cases.push_back(busy());
   return cases;
 }

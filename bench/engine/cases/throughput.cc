@@ -108,6 +108,7 @@ std::vector<Case> throughput_cases() {
         kBatch, machine_cpus().size(), kSeconds);
     one.targets = {{.against = Target::Against::kBestPeer, .at_most = false, .ratio = 3.0}};
     one.contestants.push_back(contestant(Contestant::Kind::kOurs, our_pool(), producers));
+    one.contestants.push_back(contestant(Contestant::Kind::kVariant, our_unbound_pool(), producers));
     for (const PoolKind& peer : peer_pools()) {
       one.contestants.push_back(contestant(Contestant::Kind::kPeer, peer, producers));
     }

@@ -14,24 +14,26 @@ namespace {
 
 class OurSession : public Session {
  public:
-  OurSession(upci::Engine& engine, int cpu, std::size_t capacity) : engine_(engine), cpu_(cpu), works_(capacity) {}
+  OurSession(upci::Engine& engine, upci::Workqueue& queue, int cpu, std::size_t capacity)
+      : engine_(engine), queue_(queue), cpu_(cpu), works_(capacity) {}
 
-  void submit(Function function, void* context) override { queue(function, context); }
+  void submit(Function function, void* context) override { queue_one(function, context); }
   void submit_many(std::size_t count, Function function, void* context) override {
-    for (std::size_t i = 0; i < count; i++) queue(function, context);
+    for (std::size_t i = 0; i < count; i++) queue_one(function, context);
   }
 
  private:
-  void queue(Function function, void* context) {
+  void queue_one(Function function, void* context) {
     ClosureWork& work = works_[next_];
     if (++next_ == works_.size()) next_ = 0;
     work.function = function;
     work.context = context;
-    if (!engine_.queue_work_on(cpu_, engine_.system_wq(), work))
+    if (!engine_.queue_work_on(cpu_, queue_, work))
       refused("queue_work refused: the work is still pending, or the engine has no such CPU");
   }
 
   upci::Engine& engine_;
+  upci::Workqueue& queue_;
   const int cpu_;
   std::vector<ClosureWork> works_;
   std::size_t next_ = 0;
@@ -39,36 +41,21 @@ class OurSession : public Session {
 
 class OurPool : public Pool {
  public:
-  explicit OurPool(const PoolOptions& options)
+  OurPool(const PoolOptions& options, upci::WqFlags flags)
       : engine_(make_engine(options.spin)),
+        queue_(make_queue(*engine_, flags)),
         cpu_(options.cpus.size() == 1 ? options.cpus.front() : upci::Engine::kAnyCpu) {}
   std::unique_ptr<Session> session(std::size_t capacity) override {
-    return std::make_unique<OurSession>(*engine_, cpu_, capacity);
+    return std::make_unique<OurSession>(*engine_, *queue_, cpu_, capacity);
   }
 
  private:
   std::unique_ptr<upci::Engine> engine_;
+  upci::WorkqueuePtr queue_;
   int cpu_;
 };
 
-// A template, so that the program is also built with an engine that knows no such option.
-template <class Options>
-void set_spin(Options& options, std::chrono::nanoseconds spin) {
-  if constexpr (requires { options.spin = spin; }) {
-    options.spin = spin;
-  } else if (spin.count() != 0) {
-    refused("this engine has no spin budget");
-  }
-}
-
-template <class Options>
-consteval bool has_spin() {
-  return requires(Options options) { options.spin; };
-}
-
 }  // namespace
-
-bool our_engine_can_spin() { return has_spin<upci::Engine::Options>(); }
 
 void refused(const char* what) {
   std::fprintf(stderr, "engine_bench: %s\n", what);
@@ -80,23 +67,42 @@ std::unique_ptr<upci::Engine> make_engine(std::chrono::nanoseconds spin) {
   if (!topology) refused(topology.error().message().c_str());
   upci::Engine::Options options;
   options.topology = std::move(*topology);
-  set_spin(options, spin);
+  options.spin = spin;
   auto engine = upci::Engine::create(std::move(options));
   if (!engine) refused(engine.error().message().c_str());
   return std::move(*engine);
+}
+
+upci::WorkqueuePtr make_queue(upci::Engine& engine, upci::WqFlags flags) {
+  auto queue = engine.alloc_workqueue("bench", flags);
+  if (!queue) refused(queue.error().message().c_str());
+  return std::move(*queue);
 }
 
 PoolKind our_pool() {
   return {
       .name = "upci",
       .version = "this tree",
-      .make = [](const PoolOptions& options) -> std::unique_ptr<Pool> { return std::make_unique<OurPool>(options); },
+      .make = [](const PoolOptions& options) -> std::unique_ptr<Pool> {
+        return std::make_unique<OurPool>(options, upci::kWqPercpu);
+      },
       .settings =
           [](const PoolOptions& options) {
             return options.cpus.size() == 1
-                       ? fmt::format("queue_work_on(CPU {}), works preallocated and used again", options.cpus.front())
-                       : std::string("queue_work (the caller's CPU), works preallocated and used again");
+                       ? fmt::format("per-CPU queue, queue_work_on(CPU {}), works preallocated", options.cpus.front())
+                       : std::string("per-CPU queue, queue_work (the caller's CPU), works preallocated");
           },
+  };
+}
+
+PoolKind our_unbound_pool() {
+  return {
+      .name = "upci, unbound",
+      .version = "this tree",
+      .make = [](const PoolOptions& options) -> std::unique_ptr<Pool> {
+        return std::make_unique<OurPool>(options, upci::kWqUnbound);
+      },
+      .settings = [](const PoolOptions&) { return std::string("unbound queue, workers on all CPUs, not pinned"); },
   };
 }
 

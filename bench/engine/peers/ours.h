@@ -13,6 +13,8 @@ namespace bench {
 /// An engine on this machine's topology. Ends the program when there can be none.
 std::unique_ptr<upci::Engine> make_engine(std::chrono::nanoseconds spin = {});
 
+upci::WorkqueuePtr make_queue(upci::Engine& engine, upci::WqFlags flags);
+
 /// A work that calls a closure of this program.
 class ClosureWork : public upci::Work {
  public:

@@ -46,8 +46,7 @@ struct PoolKind {
 };
 
 PoolKind our_pool();
-/// Whether the engine that this program was built with has Options::spin.
-bool our_engine_can_spin();
+PoolKind our_unbound_pool();
 /// oneTBB, asio, GThreadPool, libuv: those that were found. Those that were not: missing_peers().
 std::vector<PoolKind> peer_pools();
 const PoolKind* find_peer(const std::string& name);
