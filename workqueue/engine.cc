@@ -76,6 +76,8 @@ Workqueue& Engine::system_bh_highpri_wq() noexcept {
   return state_->system(8);
 }
 
+HotplugCallbacks& Engine::hotplug() noexcept { return state_->hotplug(); }
+
 BlockingTier Engine::blocking_tier() const noexcept { return state_->options().blocking; }
 const std::string& Engine::blocking_note() const noexcept { return state_->blocking_note(); }
 

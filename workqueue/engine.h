@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "workqueue/delayed_work.h"
 #include "workqueue/event_source.h"
+#include "workqueue/hotplug_state.h"
 #include "workqueue/report.h"
 #include "workqueue/topology.h"
 #include "workqueue/work.h"
@@ -141,6 +142,9 @@ class Engine {
   Result<void> cpu_offline(int cpu);
   /// They are bound to it again. Kernel: workqueue_online_cpu.
   Result<void> cpu_online(int cpu);
+  /// Callbacks for CPUs that come and go, however that was learnt; they run in the thread that learns it. Kernel:
+  /// cpuhp_setup_state.
+  HotplugCallbacks& hotplug() noexcept;
 
   // --- queueing; any context, never blocks, never allocates ---
   /// Queues on the caller's CPU when it is a worker of this engine, else on a housekeeping CPU. Returns true exactly when

@@ -13,6 +13,7 @@ EngineState::EngineState(Engine::Options options, std::string blocking_note)
       blocking_note_(std::move(blocking_note)),
       pools_(std::make_unique<std::unique_ptr<WorkerPool>[]>(kMaxPools)),
       seen_cpus_(platform::online_cpus()),
+      hotplug_(topology()),
       overseer_(*this) {
   const auto& cpus = topology().cpus();
   for (std::size_t i = 0; i < cpus.size(); i++) {

@@ -99,6 +99,7 @@ class EngineState : public std::enable_shared_from_this<EngineState> {
   /// `told`: somebody says so, whatever the machine shows.
   Result<void> set_cpu_online(int cpu, bool online, bool told);
   bool is_online(int cpu) const;
+  HotplugCallbacks& hotplug() noexcept { return hotplug_; }
   /// Looks which CPUs are online now, and does what set_cpu_online does for those that changed.
   void follow_cpus();
 
@@ -144,6 +145,7 @@ class EngineState : public std::enable_shared_from_this<EngineState> {
   CpuSet allowed_cpus(const QueueState& queue) const;
   CpuSet all_cpus() const;
   Result<void> reinstall_all();
+  Result<void> move_pools(int cpu, bool online, bool told);
 
   bool prepare_pwqs(QueueState& queue, int flush_color, int work_color);
   void cascade(QueueState& queue);
@@ -177,6 +179,7 @@ class EngineState : public std::enable_shared_from_this<EngineState> {
   bool bh_started_ = false;                 // U
 
   platform::Mutex mayday_lock_;  // the rescuers' lists of pwqs; inside a pool's lock
+  HotplugCallbacks hotplug_;     // its own rules; called under no lock of the engine
   Requesters requesters_;        // its own rules
   Overseer overseer_;            // its own rules
 };

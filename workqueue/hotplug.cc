@@ -36,15 +36,27 @@ void WorkerPool::bind_again() noexcept {
 }
 
 Result<void> EngineState::set_cpu_online(int cpu, bool online, bool told) {
-  const int index = cpu_index(cpu);
-  if (index < 0) return fail(Errc::kInvalid, fmt::format("CPU {} does not exist", cpu));
+  if (cpu_index(cpu) < 0) return fail(Errc::kInvalid, fmt::format("CPU {} does not exist", cpu));
+  {
+    std::lock_guard guard(unbound_);
+    if (!online && std::ranges::count(cpu_is_on_, true) == 1 && cpu_is_on_[static_cast<std::size_t>(cpu_index(cpu))]) {
+      return fail(Errc::kInvalid, fmt::format("CPU {} is the last one", cpu));
+    }
+  }
+  // As in the kernel, the pools are there before others that come up, and go after them. Nobody can veto what the machine
+  // does, so an error of a callback is only passed on.
+  Result<void> result;
+  if (!online) result = hotplug_.cpu_offline(cpu);
+  if (auto moved = move_pools(cpu, online, told); !moved) result = std::move(moved);
+  if (online) result = hotplug_.cpu_online(cpu);
+  return result;
+}
+
+Result<void> EngineState::move_pools(int cpu, bool online, bool told) {
   std::lock_guard registry_guard(registry_);
   std::lock_guard unbound_guard(unbound_);
-  const auto place = static_cast<std::size_t>(index);
+  const auto place = static_cast<std::size_t>(cpu_index(cpu));
   if (cpu_is_on_[place] == online) return {};
-  if (!online && std::ranges::count(cpu_is_on_, true) == 1) {
-    return fail(Errc::kInvalid, fmt::format("CPU {} is the last one", cpu));
-  }
   cpu_is_on_[place] = online;
   for (std::size_t i = 0; i < kPoolsPerCpu; i++) {
     WorkerPool& pool = *pools_[place * kPoolsPerCpu + i];

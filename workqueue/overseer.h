@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
 #include "base/platform.h"
 #include "base/wait.h"
+#include "workqueue/cpu_touch.h"
 #include "workqueue/work.h"
 
 namespace upci::inline UPCI_VARIANT {
@@ -63,6 +65,7 @@ class Overseer {
   void find_worker(WorkerPool& pool);
   void note_hog(const WorkerPool& pool, const Worker& worker, platform::Nanoseconds used);
   void report_hogs();
+  void ask_cpu(WorkerPool& pool);
   void report_stall(WorkerPool& pool, platform::Nanoseconds since);
 
   EngineState& engine_;
@@ -72,6 +75,7 @@ class Overseer {
   platform::Atomic<bool> parked_{false};      // A: it sleeps until called
   platform::Atomic<bool> stopping_{false};    // A
   platform::TimePoint cpus_seen_at_{};        // O
+  std::unique_ptr<CpuTouch> touch_;           // O: made when a pool is first suspected to be stalled
   std::map<std::uintptr_t, HogRecord> hogs_;  // O: by function
   std::vector<Hog> found_hogs_;               // O: at this tick
 };

@@ -51,16 +51,37 @@ void Overseer::report_hogs() {
 void Overseer::look_for_stall(WorkerPool& pool, platform::TimePoint now) {
   const platform::Nanoseconds limit = engine_.options().watchdog;
   {
-    std::lock_guard guard(pool.lock());
+    std::unique_lock under(pool.lock());
     if (pool.stats_.executed != pool.seen_executed_ || !pool.has_waiting_items()) {
       pool.seen_executed_ = pool.stats_.executed;
       pool.restart_watchdog(now);
       return;
     }
-    if (limit <= 0ns || now - pool.stall_reported_ < limit) return;
+    if (limit <= 0ns || now - pool.stall_reported_ < limit / 2) return;
+    if (now - pool.stall_reported_ < limit) {
+      if (pool.asked_for_ == pool.stall_reported_) return;
+      pool.asked_for_ = pool.stall_reported_;
+      under.unlock();
+      return ask_cpu(pool);
+    }
     pool.stall_reported_ = now;
   }
   report_stall(pool, now - pool.stalled_since_.load(std::memory_order_relaxed));
+}
+
+/// Half-way to a report: does the CPU run anything of ours?
+void Overseer::ask_cpu(WorkerPool& pool) {
+  if (pool.cpu() < 0) return;
+  if (!touch_) {
+    auto made = CpuTouch::create(engine_.topology());
+    if (!made) return;  // then the report goes without
+    touch_ = std::move(*made);
+    CpuTouch* touch = touch_.get();
+    (void)engine_.hotplug().setup_state_nocalls(
+        "workqueue/watchdog", [touch](int cpu) -> Result<void> { return touch->follow(cpu, true), Result<void>(); },
+        [touch](int cpu) { touch->follow(cpu, false); });
+  }
+  touch_->ask(pool.cpu());
 }
 
 void Overseer::report_stall(WorkerPool& pool, platform::Nanoseconds since) {
@@ -96,6 +117,7 @@ void Overseer::report_stall(WorkerPool& pool, platform::Nanoseconds since) {
     }
   }
   if (busy.empty()) text += "  no worker runs anything\n";
+  if (const std::string cpu = touch_ ? touch_->describe(pool.cpu()) : ""; !cpu.empty()) text += "  " + cpu + '\n';
   for (const Busy& worker : busy) {
     text += worker.line;
     if (const auto probe = platform::ThreadProbe::open(worker.thread)) {

@@ -255,6 +255,7 @@ class WorkerPool {
   std::uint64_t seen_executed_ = 0;
   platform::Atomic<platform::TimePoint> stalled_since_{platform::TimePoint{}};  // A: no item has started since
   platform::TimePoint stall_reported_{};
+  platform::TimePoint asked_for_{};  // the report before which its CPU was asked for a sign of life
 };
 
 }  // namespace upci::inline UPCI_VARIANT
