@@ -118,7 +118,7 @@ Result<PoolWorkqueue*> EngineState::pwq_in(QueueState& queue, WorkerPool& pool) 
   pwq.queue = &queue;
   pwq.node = nullptr;
   if (queue.is_unbound()) {
-    const int node = pool.identity().node;
+    const int node = queue.is_ordered() ? -1 : pool.identity().node;  // one limit, whatever its pool
     pwq.node = &queue.nodes[node >= 0 ? static_cast<std::size_t>(node) : node_cpus_.size()];
   }
   pwq.work_color = queue.work_color;

@@ -79,11 +79,8 @@ CpuSet EngineState::allowed_cpus(const QueueState& queue) const {
   return both.empty() ? unbound_cpumask_ : both;
 }
 
-/// A pool with these attributes: one that is in use, a retired one that has come to rest, or a new one. Under unbound_.
+/// One more pool with these attributes: a retired one that has come to rest, or a new one. Under unbound_.
 Result<WorkerPool*> EngineState::unbound_pool(const WorkerPool::Identity& identity) {
-  for (WorkerPool* pool : unbound_pools_) {
-    if (pool->identity().same_attributes(identity)) return pool;
-  }
   WorkerPool* pool = nullptr;
   const auto rests = std::ranges::find_if(retired_pools_, [](WorkerPool* retired) { return retired->at_rest(); });
   if (rests != retired_pools_.end()) {
@@ -116,8 +113,6 @@ Result<void> EngineState::install_pwqs(QueueState& queue) {
     for (const int cpu : cpus) {
       if (topology().find(cpu)->node != node) node = -1;
     }
-    // An ordered queue has one limit, whatever its pool.
-    if (queue.is_ordered()) node = -1;
     return WorkerPool::Identity{.kind = WorkerPool::Kind::kUnbound,
                                 .nice = queue.attrs.nice,
                                 .cpus = queue.attrs.strict ? pod : allowed,
@@ -133,7 +128,20 @@ Result<void> EngineState::install_pwqs(QueueState& queue) {
     if (!queue.is_ordered() && allowed.contains(cpus[i].id) && online.contains(cpus[i].id)) {
       pod = pod_of(cpus[i].id, queue.attrs.scope) & allowed & online;
     }
-    UPCI_TRY_ASSIGN(pools[i], unbound_pool(identity_of(pod)));
+    const WorkerPool::Identity identity = identity_of(pod);
+    const auto in_use = std::ranges::find_if(unbound_pools_, [&](WorkerPool* pool) {
+      if (!pool->identity().same_attributes(identity)) return false;
+      if (!queue.is_ordered()) return true;
+      // Where older items of an ordered queue still are, newer ones would mix with them: they get a pool of their own.
+      std::lock_guard guard(pool->lock());
+      const PoolWorkqueue* older = pool->pwq_of(queue.number());
+      return older == nullptr || !older->retired;
+    });
+    if (in_use != unbound_pools_.end()) {
+      pools[i] = *in_use;
+    } else {
+      UPCI_TRY_ASSIGN(pools[i], unbound_pool(identity));
+    }
   }
 
   for (const auto& pwq : queue.pwqs) {
@@ -175,8 +183,13 @@ void EngineState::sweep_retired(QueueState& queue) {
     {
       std::lock_guard guard(pool.lock());
       if (!pwq->retired || pool.pwq_of(queue.number()) != pwq.get()) continue;
+      // First the callers, then the inbox: one that saw its work run here may have pushed it since.
+      if (queue.entering.load(std::memory_order_seq_cst) != 0) continue;
       pool.take_inbox();
-      if (pwq->in_flight() || queue.entering.load(std::memory_order_seq_cst) != 0) continue;
+      if (pwq->in_flight()) {
+        pool.kick();
+        continue;
+      }
       pool.uninstall(queue.number());
       unused = !pool.has_pwqs();
     }
@@ -237,6 +250,7 @@ Result<void> EngineState::reinstall_all() {
   for (const auto& queue : queues_) {
     std::lock_guard guard(queue->mutex);
     if (!queue->is_unbound() || (queue->state.load(std::memory_order_relaxed) & QueueState::kDead) != 0) continue;
+    sweep_retired(*queue);
     if (auto installed = install_pwqs(*queue); !installed && result) result = std::move(installed);
   }
   return result;

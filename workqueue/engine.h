@@ -237,7 +237,8 @@ class Engine {
   /// Why it is not a better one; empty when it is the best.
   const std::string& blocking_note() const noexcept;
   /// All pools, workqueues and workers as they are now. Kernel: wq_monitor.py, wq_dump.py.
-  EngineSnapshot snapshot() const;
+  /// Without names it leaves WorkerSnapshot::function empty: looking one up takes milliseconds.
+  EngineSnapshot snapshot(bool names = true) const;
 
   /// The counters of the normal-priority pool of a CPU; zeros when there is no such CPU.
   PoolStats stats(int cpu) const;

@@ -97,7 +97,8 @@ bool Overseer::tick(WorkerPool& pool, platform::TimePoint now) {
     for (Worker* bucket : pool.busy_) {
       for (Worker* worker = bucket; worker != nullptr; worker = worker->next_busy_) busy = busy || !worker->sleeping_;
     }
-    if (!busy) {
+    // Items that wait behind a sleeping one are looked after, too: it may sleep for what one of them would give (rule 31).
+    if (!busy && !pool.has_waiting_items()) {
       pool.restart_watchdog(now);
       return false;
     }

@@ -19,6 +19,12 @@ bool is_chained(const QueueState& queue) noexcept {
   return worker != nullptr && worker->current_queue() == &queue;
 }
 
+/// All callers of an ordered queue look at one place, whatever their CPU: a change of attributes is then one store, before
+/// or after which each of them comes.
+std::size_t slot_of(const QueueState& queue, int index) noexcept {
+  return queue.is_ordered() ? 0 : static_cast<std::size_t>(index);
+}
+
 /// Callers of an unbound queue between the look-up of a pwq and the push: while one is there, no pwq is taken away.
 class Entering {
  public:
@@ -97,7 +103,7 @@ bool EngineState::queue(int cpu, QueueState& queue, Work& work) noexcept {
   if ((state & QueueState::kDraining) != 0 && !is_chained(queue)) [[unlikely]]
     return refuse(queue, work, "queue_work");
   const Entering entering(queue);
-  PoolWorkqueue* const pwq = queue.by_cpu[static_cast<std::size_t>(index)].load(std::memory_order_acquire);
+  PoolWorkqueue* const pwq = queue.by_cpu[slot_of(queue, index)].load(std::memory_order_acquire);
   if (pwq == nullptr) [[unlikely]]
     return refuse(queue, work, "queue_work");
   WorkerPool* pool = pwq->pool;
@@ -131,7 +137,7 @@ bool EngineState::queue_owned(int cpu, QueueState& queue, Work& work) noexcept {
   const Entering entering(queue);
   const int index = cpu_index(cpu);
   PoolWorkqueue* const pwq = (state & QueueState::kDead) == 0 && index >= 0
-                                 ? queue.by_cpu[static_cast<std::size_t>(index)].load(std::memory_order_acquire)
+                                 ? queue.by_cpu[slot_of(queue, index)].load(std::memory_order_acquire)
                                  : nullptr;
   if (pwq == nullptr || ((state & QueueState::kDraining) != 0 && !is_chained(queue))) [[unlikely]] {
     refuse(queue, work, "an expired timer");

@@ -17,7 +17,7 @@ std::uint64_t length(WorkList& list) {
 
 }  // namespace
 
-PoolSnapshot WorkerPool::snapshot() {
+PoolSnapshot WorkerPool::snapshot(bool names) {
   PoolSnapshot shot;
   std::vector<WorkFunction> functions;
   {
@@ -46,7 +46,7 @@ PoolSnapshot WorkerPool::snapshot() {
                              .description = worker->description_,
                              .sleeping = worker->sleeping_,
                              .counts = worker->counts_});
-        functions.push_back(worker->current_function_);
+        if (names) functions.push_back(worker->current_function_);
       }
     }
   }
@@ -86,15 +86,15 @@ WorkqueueSnapshot QueueState::snapshot() {
   return shot;
 }
 
-EngineSnapshot EngineSnapshot::take(EngineState& engine) {
+EngineSnapshot EngineSnapshot::take(EngineState& engine, bool names) {
   EngineSnapshot shot;
   shot.tier = to_string(engine.options().blocking);
   shot.tier_note = engine.blocking_note();
-  engine.for_each_pool([&](WorkerPool& pool) { shot.pools.push_back(pool.snapshot()); });
+  engine.for_each_pool([&](WorkerPool& pool) { shot.pools.push_back(pool.snapshot(names)); });
   for (QueueState* queue : engine.queues()) shot.workqueues.push_back(queue->snapshot());
   return shot;
 }
 
-EngineSnapshot Engine::snapshot() const { return EngineSnapshot::take(*state_); }
+EngineSnapshot Engine::snapshot(bool names) const { return EngineSnapshot::take(*state_, names); }
 
 }  // namespace upci::inline UPCI_VARIANT

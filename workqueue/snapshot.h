@@ -75,7 +75,7 @@ struct EngineSnapshot {
   std::vector<WorkqueueSnapshot> workqueues;
 
   /// Takes it. Any thread, no lock held; each pool and queue is seen at its own moment.
-  static EngineSnapshot take(EngineState& engine);
+  static EngineSnapshot take(EngineState& engine, bool names);
 };
 
 }  // namespace upci::inline UPCI_VARIANT

@@ -174,13 +174,13 @@ bool WorkerPool::spin(std::unique_lock<platform::Mutex>& under) {
 /// they belong. So each looks for itself before it works. Kernel, for its own: restore_unbound_workers_cpumask, rebind_workers.
 void WorkerPool::come_home(Worker& worker, std::unique_lock<platform::Mutex>& under) {
   const int home = identity_.cpu.os_cpu;
-  if (disassociated_ && told_) {
+  // Again after each look away: the CPU may have come back meanwhile.
+  while (disassociated_ && told_) {
     if (worker.loose_) return;
     worker.loose_ = true;
     under.unlock();
     (void)platform::this_thread::set_cpus(engine_.os_cpus());
     under.lock();
-    return;
   }
   if (platform::this_thread::current_cpu() == home && !worker.loose_) [[likely]]
     return;

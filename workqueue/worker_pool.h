@@ -151,7 +151,7 @@ class WorkerPool {
   void rebind() noexcept;
 
   PoolStats stats();
-  PoolSnapshot snapshot();
+  PoolSnapshot snapshot(bool names);
 
  private:
   friend class Worker;

@@ -9,7 +9,7 @@ namespace upci::inline UPCI_VARIANT::test {
 namespace {
 
 WorkqueueSnapshot look_at(const Engine& engine, const std::string& queue) {
-  for (const WorkqueueSnapshot& shot : engine.snapshot().workqueues) {
+  for (const WorkqueueSnapshot& shot : engine.snapshot(false).workqueues) {
     if (shot.name == queue) return shot;
   }
   return {};
@@ -167,7 +167,7 @@ Engine::Options wide_options() {
 
 /// By node; the last one: of pools that span nodes.
 std::vector<int> active_by_node(const Engine& engine) {
-  const EngineSnapshot shot = engine.snapshot();
+  const EngineSnapshot shot = engine.snapshot(false);
   std::vector<int> active(3);
   for (const WorkqueueSnapshot& queue : shot.workqueues) {
     if (queue.name != "test") continue;
