@@ -123,8 +123,8 @@ void WorkerPool::work_off(Worker& worker, std::unique_lock<platform::Mutex>& und
 /// Waits for work, events and timers. kWork: it came back counted, with events and timers served; kLook: it only woke up
 /// and the caller should look again; kCulled: it has been idle for long, and there are enough others.
 WorkerPool::Idle WorkerPool::idle(Worker& worker, std::unique_lock<platform::Mutex>& under) {
-  if (spin(under)) return Idle::kLook;
   if (worker.watch_) worker.watch_->disarm();
+  if (spin(under)) return Idle::kLook;
   std::array<platform::Event, 16> events;
   // Two stay for ever. Of the others each waits for its own end, so that those that are never needed go one by one.
   const bool extra = nr_idle_.load(std::memory_order_relaxed) > 2;
