@@ -73,7 +73,7 @@ Result<void> EngineState::set_up(QueueState& queue, std::string name, WqFlags fl
   queue.name_it(std::move(name), flags, ordered);
   queue.saved_max_active = ordered ? 1 : max_active == 0 ? kWqDefaultActive : max_active;
   if ((flags & kWqBh) != 0) queue.saved_max_active = INT32_MAX;  // one worker; nothing to limit
-  queue.min_active = kWqDefaultMinActive;
+  queue.min_active = std::min(queue.saved_max_active, kWqDefaultMinActive);
   queue.attrs = WorkqueueAttrs{.nice = (flags & kWqHighpri) != 0 ? -20 : 0};
   queue.frozen = freezing_ && (flags & kWqFreezable) != 0;
   queue.drainers = 0;

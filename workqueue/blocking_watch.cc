@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "workqueue/engine_state.h"
+#include "workqueue/latency.h"
 #include "workqueue/worker_pool.h"
 
 namespace upci::inline UPCI_VARIANT {
@@ -47,6 +48,7 @@ void WorkerPool::note_asleep(Worker& worker) noexcept {
   if (!worker.counts_ || worker.current_work_ == nullptr) return;
   worker.sleeping_ = worker.unannounced_ = true;
   nr_unannounced_++;
+  latency::note_sleep(engine_, worker.thread_id_, true);
   stop_counting(worker);
   if (!has_work()) return;
   stats_.cm_wakeups++;
@@ -55,6 +57,7 @@ void WorkerPool::note_asleep(Worker& worker) noexcept {
 }
 
 void WorkerPool::note_awake(Worker& worker) noexcept {
+  if (worker.sleeping_) latency::note_sleep(engine_, worker.thread_id_, false);
   worker.sleeping_ = false;
   if (worker.unannounced_) {
     worker.unannounced_ = false;

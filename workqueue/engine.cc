@@ -7,7 +7,9 @@
 #include <mutex>
 
 #include "base/log.h"
+#include "workqueue/control_server.h"
 #include "workqueue/engine_state.h"
+#include "workqueue/trace_recorder.h"
 
 namespace upci::inline UPCI_VARIANT {
 
@@ -45,6 +47,12 @@ Result<std::unique_ptr<Engine>> Engine::create(Options options) {
   // The handle first: if a pool cannot be made, its destructor ends those that were.
   std::unique_ptr<Engine> engine(new Engine(std::make_shared<EngineState>(std::move(options), std::move(note))));
   UPCI_TRY(engine->state_->start());
+  if (const std::string& trace = engine->state_->options().trace; !trace.empty()) {
+    UPCI_TRY(engine->start_trace(trace));
+  }
+  if (engine->state_->options().control) {
+    if (const auto served = engine->serve_control(); !served) log::warn("{}", served.error().message());
+  }
   return engine;
 }
 
@@ -53,9 +61,18 @@ Result<std::unique_ptr<Engine>> Engine::create() {
   return create(Options{.topology = std::move(topology)});
 }
 
+Result<void> Engine::serve_control() {
+  if (control_) return fail(Errc::kState, "this engine serves a control socket already");
+  UPCI_TRY_ASSIGN(control_, ControlServer::start(*this, *state_));
+  return {};
+}
+
 Engine::~Engine() {
+  control_.reset();
   const std::size_t stuck = state_->stop(Deadline::after(state_->options().teardown));
   if (stuck != 0) log::warn("engine ended while {} item(s) still ran; their threads go on without it", stuck);
+  if ((state_->notes().bits() & NoteSwitch::kTrace) == 0) return;
+  if (const auto written = state_->stop_trace(); !written) log::warn("{}", written.error().message());
 }
 
 const Topology& Engine::topology() const noexcept { return state_->topology(); }

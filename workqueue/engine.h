@@ -15,6 +15,7 @@
 
 #include "base/deadline.h"
 #include "base/error.h"
+#include "base/unique_fd.h"
 #include "workqueue/delayed_work.h"
 #include "workqueue/event_source.h"
 #include "workqueue/hotplug_state.h"
@@ -25,7 +26,9 @@
 
 namespace upci::inline UPCI_VARIANT {
 
+class ControlServer;
 class EngineState;
+struct TraceSummary;
 struct EngineSnapshot;
 
 /// Counters of one CPU's pool. Each is a snapshot; they only grow.
@@ -69,6 +72,8 @@ class Engine {
     BlockingTier blocking = BlockingTier::kAuto;
     bool keep_requesters = false;  // the stack of each queueing, for reports; costs microseconds each
     bool measure_latency = false;  // histograms of queue -> start and of run times, by function
+    std::string trace = {};        // a file for a trace of the engine's whole life; empty: none
+    bool control = false;          // serve_control() at once; where that fails, the log says so
     bool power_efficient = false;  // kWqPowerEfficient queues are unbound
     AffinityScope default_scope = AffinityScope::kCache;  // of unbound queues
     ReportSink report = {};                               // where reports go; the log, when empty
@@ -239,6 +244,20 @@ class Engine {
   /// All pools, workqueues and workers as they are now. Kernel: wq_monitor.py, wq_dump.py.
   /// Without names it leaves WorkerSnapshot::function empty: looking one up takes milliseconds.
   EngineSnapshot snapshot(bool names = true) const;
+  /// Lets `upci wq` of the same user, or root's, look into this engine and change it, by a socket (workqueue/control.h) that
+  /// is gone when the engine is. Once, not by several threads at once. Errors: kState (it does already), kUnavailable,
+  /// kSystem.
+  Result<void> serve_control();
+  /// Begins to measure, anew, or ends it. What was measured stays in snapshots until it begins the next time.
+  void measure_latency(bool on);
+  /// Records queueings, runs and sleeps, at most a million, until stop_trace() writes them as JSON that Perfetto reads, with
+  /// an arrow from each queueing to its run. Errors: kState (there is one already), kSystem.
+  Result<void> start_trace(const std::string& path);
+  /// The same, into a descriptor that is open for writing.
+  Result<void> start_trace(UniqueFd file);
+  /// Writes the file; may take a second. What it holds is told by workqueue/trace_recorder.h. Errors: kState (there is
+  /// none), kSystem.
+  Result<TraceSummary> stop_trace();
 
   /// The counters of the normal-priority pool of a CPU; zeros when there is no such CPU.
   PoolStats stats(int cpu) const;
@@ -251,7 +270,8 @@ class Engine {
   explicit Engine(std::shared_ptr<EngineState> state) noexcept;
   Result<void> run_on_cpu(int cpu, Deadline deadline, std::function<void()> body);
 
-  std::shared_ptr<EngineState> state_;  // shared with the workers, which may outlive the engine when one is stuck
+  std::unique_ptr<ControlServer> control_;  // ends first
+  std::shared_ptr<EngineState> state_;      // shared with the workers, which may outlive the engine when one is stuck
 };
 
 template <class F>

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "workqueue/latency_table.h"
 #include "workqueue/rescuer.h"
 
 namespace upci::inline UPCI_VARIANT {
@@ -33,6 +34,8 @@ EngineState::EngineState(Engine::Options options, std::string blocking_note)
   fallback_cpu_ = topology().housekeeping_cpus().front();
   unbound_cpumask_ = all_cpus();
   cpu_is_on_.assign(cpus.size(), true);
+  if (options_.keep_requesters) notes_.set(NoteSwitch::kRequesters);
+  if (options_.measure_latency) measure_latency(true);
 }
 
 EngineState::~EngineState() = default;
@@ -120,13 +123,6 @@ std::vector<QueueState*> EngineState::queues() const {
     if ((queue->state.load(std::memory_order_relaxed) & QueueState::kDead) == 0) alive.push_back(queue.get());
   }
   return alive;
-}
-
-void EngineState::note_queueing(Work& work) noexcept {
-  if (options_.keep_requesters) requesters_.note(work);
-  if (options_.measure_latency) {
-    WorkAccess::queued_at(work) = static_cast<std::uint64_t>(platform::Clock::now().time_since_epoch().count());
-  }
 }
 
 }  // namespace upci::inline UPCI_VARIANT

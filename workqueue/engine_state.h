@@ -11,14 +11,29 @@
 
 #include "base/wait.h"
 #include "workqueue/engine.h"
+#include "workqueue/notes.h"
 #include "workqueue/overseer.h"
 #include "workqueue/queue_state.h"
 #include "workqueue/requesters.h"
+#include "workqueue/snapshot.h"
+#include "workqueue/trace_recorder.h"
 #include "workqueue/worker_pool.h"
 
 namespace upci::inline UPCI_VARIANT {
 
-/// C = const after create(); R = registry_; U = unbound_; A = atomic; what has rules of its own says so.
+class LatencyTable;
+
+/// What is noted of one run.
+struct RunNote {
+  const Work* work = nullptr;  // only its address
+  std::uintptr_t function = 0;
+  const QueueState* queue = nullptr;  // nullptr: a flush barrier
+  int cpu = -1;                       // of the pool, or -1
+  std::uint64_t queued_at = 0;        // 0: not known
+  std::uint64_t started_at = 0;
+};
+
+/// C = const after create(); R = registry_; U = unbound_; T = notes_lock_; A = atomic; what has rules of its own says so.
 /// Lock order: registry_, unbound_, a queue's mutex, its flush_mutex, a pool's lock, a NodeActive's lock.
 class EngineState : public std::enable_shared_from_this<EngineState> {
  public:
@@ -32,14 +47,24 @@ class EngineState : public std::enable_shared_from_this<EngineState> {
   const Topology& topology() const noexcept { return options_.topology; }
   Overseer& overseer() noexcept { return overseer_; }
   const Requesters& requesters() const noexcept { return requesters_; }
-  bool notes_queueing() const noexcept { return options_.keep_requesters || options_.measure_latency; }
-  /// Before the push: the caller still owns the work.
-  void note_queueing(Work& work) noexcept;
   /// Where workers that belong nowhere may run.
   const std::vector<int>& os_cpus() const noexcept { return os_cpus_; }
   void report(Report::Kind kind, std::string text) const;
   /// The same, with the caller's stack behind it.
   void report_caller(Report::Kind kind, std::string text) const;
+
+  // --- notes (note_state.cc), by way of latency.h ---
+  const NoteSwitch& notes() const noexcept { return notes_; }
+  void note_queueing(const QueueState& queue, Work& work, int req_cpu, int pool_cpu) noexcept;
+  void note_start(RunNote& note) noexcept;
+  void note_end(const RunNote& note) noexcept;
+  void note_sleep(platform::ThreadId thread, bool asleep) noexcept;
+  void measure_latency(bool on);
+  bool measures_latency() const noexcept { return (notes_.bits() & NoteSwitch::kLatency) != 0; }
+  std::vector<FunctionLatency> latencies() const;
+  Result<void> start_trace(const std::string& path);
+  Result<void> start_trace(UniqueFd file);
+  Result<TraceSummary> stop_trace();
 
   // --- pools ---
   static constexpr std::size_t kMaxPools = 16384;
@@ -124,6 +149,9 @@ class EngineState : public std::enable_shared_from_this<EngineState> {
   static constexpr std::size_t kQuarantine = 256;  // destroyed queues that wait before their numbers are used again
 
   void emit(const Report& report) const;
+  void note_run(const RunNote& note, TraceEvent::Kind kind, std::uint64_t now) noexcept;
+  void begin_notes(std::uint32_t bit);
+  template <class File> Result<void> start_trace_in(File file);
   Result<WorkerPool*> add_pool(WorkerPool::Identity identity);
   Result<void> create_pools();
   Result<void> create_system_queues();
@@ -153,6 +181,7 @@ class EngineState : public std::enable_shared_from_this<EngineState> {
 
   const Engine::Options options_;
   const std::string blocking_note_;  // C
+  NoteSwitch notes_;                 // A; read by each queueing and run
   std::unique_ptr<std::unique_ptr<WorkerPool>[]>
       pools_;                                    // those below pool_count_ are C; kPoolsPerCpu for each CPU first
   platform::Atomic<std::size_t> pool_count_{0};  // A; grows under U
@@ -177,6 +206,13 @@ class EngineState : public std::enable_shared_from_this<EngineState> {
   std::vector<WorkerPool*> unbound_pools_;  // U: in use
   std::vector<WorkerPool*> retired_pools_;  // U: to be used again
   bool bh_started_ = false;                 // U
+
+  platform::Mutex notes_lock_;                          // T: switching notes on and off
+  std::unique_ptr<LatencyTable> latency_table_;         // T: made when it is first wanted, then stays
+  std::unique_ptr<TraceRecorder> trace_recorder_;       // T: the same
+  platform::Atomic<LatencyTable*> latencies_{nullptr};  // A: latency_table_
+  platform::Atomic<TraceRecorder*> recorder_{nullptr};  // A: trace_recorder_
+  platform::Atomic<std::uint64_t> measured_since_{0};   // A: works' times from before mean nothing
 
   platform::Mutex mayday_lock_;  // the rescuers' lists of pwqs; inside a pool's lock
   HotplugCallbacks hotplug_;     // its own rules; called under no lock of the engine

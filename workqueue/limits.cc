@@ -57,6 +57,8 @@ Result<void> EngineState::set_limits(QueueState& queue, int max_active, int min_
                                             of_node ? "min_active" : "max_active", wanted, queue.name(), kWqMaxActive));
   }
   (of_node ? queue.min_active : queue.saved_max_active) = wanted;
+  // As in the kernel: a lower limit lowers the least share for good.
+  queue.min_active = std::min(queue.min_active, queue.saved_max_active);
   update_limits(queue);
   return {};
 }

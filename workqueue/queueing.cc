@@ -126,8 +126,8 @@ bool EngineState::queue(int cpu, QueueState& queue, Work& work) noexcept {
     }
     break;
   }
-  latency::note_queued(*this, work);
-  trace::queue_work(work, WorkAccess::function(work), queue.name().c_str(), cpu, target);
+  latency::note_queued(*this, queue, work, cpu, pool->cpu());
+  trace::queue_work(work, WorkAccess::function(work), queue.name().c_str(), cpu, pool->cpu());
   pool->push(work);
   return true;
 }
@@ -151,8 +151,8 @@ bool EngineState::queue_owned(int cpu, QueueState& queue, Work& work) noexcept {
   }
   WorkAccess::replace(
       work, WorkAccess::kPending | WorkAccess::workqueue_bits(queue.number()) | WorkAccess::pool_bits(pool->number()));
-  latency::note_queued(*this, work);
-  trace::queue_work(work, WorkAccess::function(work), queue.name().c_str(), cpu, cpu);
+  latency::note_queued(*this, queue, work, cpu, pool->cpu());
+  trace::queue_work(work, WorkAccess::function(work), queue.name().c_str(), cpu, pool->cpu());
   pool->push(work);
   return true;
 }

@@ -25,14 +25,16 @@ std::optional<StackTrace> requesters::find(const EngineState& engine, const Work
   return engine.options().keep_requesters ? engine.requesters().find(work) : std::nullopt;
 }
 
-std::string name_function(const WorkFunction& function) {
+std::string name_function(const WorkFunction& function) { return name_function_at(function.address()); }
+
+std::string name_function_at(std::uintptr_t address) {
   StackTrace one;
   // A frame is a return address: one more than an address inside of the function.
-  one.pc[0] = function.address() + 1;
+  one.pc[0] = address + 1;
   one.depth = 1;
   const auto frames = symbolize(one);
   if (!frames.empty() && !frames.front().function.empty()) return frames.front().function;
-  return fmt::format("{:#x}", function.address());
+  return fmt::format("{:#x}", address);
 }
 
 std::string format_stack(const StackTrace& trace, const char* indent) {

@@ -34,6 +34,8 @@ std::optional<StackTrace> find(const EngineState& engine, const Work* work);
 
 /// The function's name, or its address. Slow: for reports. A method's class is not told by its pointer where it is virtual.
 std::string name_function(const WorkFunction& function);
+/// The same, by WorkFunction::address().
+std::string name_function_at(std::uintptr_t address);
 /// One line for each frame, each behind `indent`.
 std::string format_stack(const StackTrace& trace, const char* indent);
 /// The functions of a pwq's inactive items, the first few. Under the pool's lock.

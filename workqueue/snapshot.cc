@@ -90,8 +90,14 @@ EngineSnapshot EngineSnapshot::take(EngineState& engine, bool names) {
   EngineSnapshot shot;
   shot.tier = to_string(engine.options().blocking);
   shot.tier_note = engine.blocking_note();
+  {
+    std::lock_guard guard(engine.unbound_);
+    shot.unbound_cpumask = engine.unbound_cpumask_.to_string();
+  }
   engine.for_each_pool([&](WorkerPool& pool) { shot.pools.push_back(pool.snapshot(names)); });
   for (QueueState* queue : engine.queues()) shot.workqueues.push_back(queue->snapshot());
+  shot.measures_latency = engine.measures_latency();
+  shot.latencies = engine.latencies();
   return shot;
 }
 

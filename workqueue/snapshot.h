@@ -68,11 +68,31 @@ struct WorkqueueSnapshot {
   std::vector<PwqSnapshot> pwqs;
 };
 
+/// Durations of one kind.
+struct LatencySummary {
+  std::uint64_t count = 0;
+  std::chrono::nanoseconds p50{};  // half of them took less; interpolated within an eighth or so
+  std::chrono::nanoseconds p90{};
+  std::chrono::nanoseconds p99{};
+  std::chrono::nanoseconds max{};
+  std::vector<std::uint64_t> octaves;  // [i]: how many took 2^i ns or more, and less than 2^(i+1); 0 ns counts in [0]
+};
+
+/// Of all items with this function, since measuring began.
+struct FunctionLatency {
+  std::string function;
+  LatencySummary wait;  // from the queueing to the start
+  LatencySummary run;   // from the start to the end
+};
+
 struct EngineSnapshot {
-  std::string tier;       // how blocking is noticed
-  std::string tier_note;  // why no better one is
+  std::string tier;             // how blocking is noticed
+  std::string tier_note;        // why no better one is
+  std::string unbound_cpumask;  // where unbound queues may run
   std::vector<PoolSnapshot> pools;
   std::vector<WorkqueueSnapshot> workqueues;
+  bool measures_latency = false;
+  std::vector<FunctionLatency> latencies;  // what was measured, also when that has ended
 
   /// Takes it. Any thread, no lock held; each pool and queue is seen at its own moment.
   static EngineSnapshot take(EngineState& engine, bool names);

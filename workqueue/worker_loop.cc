@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "workqueue/engine_state.h"
+#include "workqueue/latency.h"
 #include "workqueue/overseer.h"
 #include "workqueue/trace.h"
 #include "workqueue/worker_pool.h"
@@ -30,6 +31,7 @@ void Worker::about_to_block() noexcept {
   if (watch_) watch_->disarm();              // what is announced need not be noticed
   if (unannounced_) pool.note_awake(*this);  // it woke unseen; this sleep is another one, and announced
   sleeping_ = true;
+  latency::note_sleep(pool.engine(), thread_id_, true);
   if (!counts_) return;
   pool.stop_counting(*this);
   if (pool.need_more_worker()) {
@@ -251,6 +253,7 @@ void WorkerPool::process(Worker& worker, Work& work, std::unique_lock<platform::
   PoolWorkqueue* const pwq = pwq_of(WorkAccess::workqueue_of(data));  // nullptr: a flush barrier
   begin(worker, work, function, pwq, WorkAccess::color_of(data));
   WorkList::erase(work);
+  latency::Run notes(engine_, work, function, pwq, cpu());
   // Clears PENDING: from here on it can be queued again (rule 4). A losing queue_work was a releasing read-modify-write on
   // the same word, and this is an acquiring one that comes after it: what its caller wrote before, the function reads after
   // (rule 2). The kernel, whose losers write nothing, has an smp_mb() here.
@@ -260,10 +263,12 @@ void WorkerPool::process(Worker& worker, Work& work, std::unique_lock<platform::
   under.unlock();
 
   trace::execute_start(work, function);
+  notes.started();
   if (worker.watch_) worker.watch_->arm();
   set_blocking_observer(&worker);
   function(work);  // may free the work: not touched from here on (rule 6)
   set_blocking_observer(nullptr);
+  notes.ended();
   trace::execute_end(&work, function);
 
   under.lock();

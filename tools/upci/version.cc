@@ -46,6 +46,7 @@ Json describe() {
       {"spdlog", fmt::format("{}.{}.{}", SPDLOG_VER_MAJOR, SPDLOG_VER_MINOR, SPDLOG_VER_PATCH)},
   };
   json["tiers"] = {{"framework_waits", true}, {"scheduler_records", false}, {"schedstat_sampling", false}};
+  json["usdt"] = kUsdt;
   json["ring_access"] = {"plain", "observed"};
   json["schemes"] = {{"emu", true}, {"qemu", true}, {"vfio", true}};
   return json;
@@ -69,8 +70,8 @@ std::string to_text(const Json& json) {
   for (const auto& [name, version] : json["libraries"].items()) {
     text += fmt::format(" {} {}", name, version.get<std::string>());
   }
-  text += fmt::format("\nblocking is noticed by: {}\nschemes: {}\n", yes_and_no(json["tiers"]),
-                      yes_and_no(json["schemes"]));
+  text += fmt::format("\nblocking is noticed by: {}\nschemes: {}\ntracepoints (USDT): {}\n", yes_and_no(json["tiers"]),
+                      yes_and_no(json["schemes"]), kUsdt ? "yes" : "no: <sys/sdt.h> was not there at build time");
   return text;
 }
 
