@@ -3,6 +3,8 @@
 // branch each when not.
 #pragma once
 
+#include <memory>
+
 #include "workqueue/engine_state.h"
 
 namespace upci::inline UPCI_VARIANT::latency {
@@ -21,11 +23,11 @@ class Run {
     if (bits_ == 0) [[likely]]
       return;
     engine_ = &engine;
-    note_ = {.work = &work,
-             .function = function.address(),
-             .queue = pwq != nullptr ? pwq->queue : nullptr,
-             .cpu = pool_cpu,
-             .queued_at = WorkAccess::queued_at(work)};
+    std::construct_at(&note_, RunNote{.work = &work,
+                                      .function = function.address(),
+                                      .queue = pwq != nullptr ? pwq->queue : nullptr,
+                                      .cpu = pool_cpu,
+                                      .queued_at = WorkAccess::queued_at(work)});
   }
   /// Right before the function is called.
   void started() noexcept {
@@ -40,8 +42,10 @@ class Run {
 
  private:
   const std::uint32_t bits_;
-  EngineState* engine_;  // set when bits_ is not 0, as note_ is
-  RunNote note_;
+  EngineState* engine_;  // set when bits_ is not 0
+  union {
+    RunNote note_;  // likewise; in a union, so that nobody pays for zeroes when it is not
+  };
 };
 
 /// The worker of this thread id sleeps in its item, or goes on.

@@ -80,9 +80,9 @@ struct LatencySummary {
 
 /// Of all items with this function, since measuring began.
 struct FunctionLatency {
-  std::string function;
-  LatencySummary wait;  // from the queueing to the start
-  LatencySummary run;   // from the start to the end
+  std::string function = {};
+  LatencySummary wait = {};  // from the queueing to the start
+  LatencySummary run = {};   // from the start to the end
 };
 
 struct EngineSnapshot {

@@ -72,8 +72,8 @@ class TraceRecorder {
 
 /// What stop() writes.
 struct Trace {
-  std::vector<TraceEvent> events;  // of each thread in the order of time
-  std::map<platform::ThreadId, std::string> threads;
+  std::vector<TraceEvent> events = {};  // of each thread in the order of time
+  std::map<platform::ThreadId, std::string> threads = {};
   std::int64_t started_ns = 0;
   std::uint64_t dropped = 0;
 };

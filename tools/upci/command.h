@@ -26,6 +26,7 @@ void add_net_command(CLI::App& app, Invocation& invocation);
 void add_bind_command(CLI::App& app, Invocation& invocation);
 void add_unbind_command(CLI::App& app, Invocation& invocation);
 void add_version_command(CLI::App& app, Invocation& invocation);
+void add_wq_command(CLI::App& app, Invocation& invocation);
 void add_help_command(CLI::App& app, Invocation& invocation);
 
 /// What every command can be told.

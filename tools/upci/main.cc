@@ -51,6 +51,7 @@ ExitCode run(int argc, char** argv) {
   add_net_command(app, invocation);
   add_bind_command(app, invocation);
   add_unbind_command(app, invocation);
+  add_wq_command(app, invocation);
   add_version_command(app, invocation);
   add_help_command(app, invocation);
 

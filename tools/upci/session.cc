@@ -70,6 +70,7 @@ Result<std::unique_ptr<Session>> Session::create() {
   UPCI_TRY_ASSIGN(Topology topology, Topology::detect());
   device::Context::Options options;
   options.engine.topology = std::move(topology);
+  options.engine.control = true;
   // The commands see it by the card's failure, and remove the device when they do not use it any more.
   options.withdrawn = [](const std::shared_ptr<device::Device>& device) {
     log::warn("{}: {}", device->name(), why_withdrawn(*device));
