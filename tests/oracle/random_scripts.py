@@ -22,6 +22,7 @@ class _Draw:
         self._queues = {name: self._random.choice(_QUEUES) for name in ("p", "q")}
         self._of = {}  # work -> its queue
         self._gates = []
+        self._disabled = {}  # work -> how deep at least
         for name, flags in self._queues.items():
             self.lines.append(f"wq {name} {flags}".strip())
         for name in "abcd":
@@ -32,7 +33,8 @@ class _Draw:
     def _define(self, kind, name):
         self._of[name] = self._random.choice("pq")
         gate = f"g{name}"
-        body = self._random.choices(["", "gate", "queue", "requeue"], [1, 4, 2, 1])[0]
+        # Whether flush_delayed finds an item that needs no time, or comes too late for it, is a matter of luck.
+        body = self._random.choices(["", "gate", "queue", "requeue"], [1 if kind == "work" else 0, 4, 2, 1])[0]
         steps = [] if body == "" else [f"gate {gate}"]
         if body == "queue":
             # Only works that come later in the alphabet: no two can queue each other for ever.
@@ -107,11 +109,19 @@ class _Draw:
     def take_back(self):
         work = self._random.choice("abcdxy")
         timer = "_delayed" if work in "xy" else ""
-        self._say(f"{self._random.choice(['cancel', 'cancel', 'disable'])}{timer} {work}")
+        if self._random.random() < 0.6:
+            self._say(f"cancel{timer} {work}")
+        else:
+            self.lines.append(f"1: disable{timer} {work}")  # thread 1 never blocks: the line is not skipped
+            self._disabled[work] = self._disabled.get(work, 0) + 1
 
     def enable(self):
-        work = self._random.choice("abcdxy")
-        self._say(f"enable{'_delayed' if work in 'xy' else ''} {work}")
+        """Only what is disabled: an unmatched one takes back what is pending, and spins while a timer is armed."""
+        works = [work for work in "abcdxy" if self._disabled.get(work)]
+        if works:
+            work = self._random.choice(works)
+            self._disabled[work] -= 1
+            self.lines.append(f"1: enable{'_delayed' if work in 'xy' else ''} {work}")
 
     def wait(self):
         work, queue = self._random.choice("abcdxy"), self._random.choice("pq")
@@ -152,4 +162,4 @@ def script(seed):
 
 if __name__ == "__main__":
     for number in map(int, sys.argv[1:]):
-        print(f"=== random-{number}", *script(number), sep="\n")
+        print(f"=== {number}", *script(number), sep="\n")
