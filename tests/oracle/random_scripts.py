@@ -22,6 +22,9 @@ class _Draw:
         self._queues = {name: self._random.choice(_QUEUES) for name in ("p", "q")}
         self._of = {}  # work -> its queue
         self._gates = []
+        # A work is either flushed or taken back: where both meet, the two differ (README.md).
+        self._flushed = self._random.sample("abcdxy", 3)
+        self._taken = [work for work in "abcdxy" if work not in self._flushed]
         self._disabled = {}  # work -> how deep at least
         for name, flags in self._queues.items():
             self.lines.append(f"wq {name} {flags}".strip())
@@ -89,7 +92,7 @@ class _Draw:
     def delayed(self):
         work = self._random.choice("xy")
         queue = self._of[work]
-        op = self._random.choice(["queue_delayed", "queue_delayed", "mod_delayed"])
+        op = self._random.choice(["queue_delayed", "mod_delayed"] if work in self._taken else ["queue_delayed"])
         cpu = self._cpu(queue, 1.0)
         when = self._random.choice(["0", "long", "soon", "soon"])
         self._say(f"{op} {work} {queue} {when}" if cpu is None else f"{op}_on {cpu} {work} {queue} {when}")
@@ -107,7 +110,7 @@ class _Draw:
         self._say(self._random.choice([f"pending {work}", f"busy {work}"]))
 
     def take_back(self):
-        work = self._random.choice("abcdxy")
+        work = self._random.choice(self._taken)
         timer = "_delayed" if work in "xy" else ""
         if self._random.random() < 0.6:
             self._say(f"cancel{timer} {work}")
@@ -125,10 +128,11 @@ class _Draw:
 
     def wait(self):
         work, queue = self._random.choice("abcdxy"), self._random.choice("pq")
-        if work in "xy":
-            ops = [f"cancel_delayed_sync {work}", f"disable_delayed_sync {work}", f"flush_delayed {work}", f"flush_work {work}"]
+        timer = "_delayed" if work in "xy" else ""
+        if work in self._flushed:
+            ops = [f"flush_work {work}"] + ([f"flush_delayed {work}"] if timer else [])
         else:
-            ops = [f"cancel_sync {work}", f"disable_sync {work}", f"flush_work {work}", f"flush_work {work}"]
+            ops = [f"cancel{timer}_sync {work}", f"disable{timer}_sync {work}"]
         self._say(self._random.choice([*ops, f"flush_workqueue {queue}", f"flush_workqueue {queue}"]), blocking=True)
 
     def limit(self):

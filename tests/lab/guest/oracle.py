@@ -39,7 +39,7 @@ class Outcome:
         self.code, self.said, self.transcripts = code, said, transcripts
 
 
-def run(scripts, *options, timeout=150):
+def run(scripts, *options, timeout=400):
     """scripts: name -> lines."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
         given, written, said = Path(place) / "given", Path(place) / "written", Path(place) / "said"
