@@ -22,6 +22,10 @@ class _Draw:
         self._queues = {name: self._random.choice(_QUEUES) for name in ("p", "q")}
         self._of = {}  # work -> its queue
         self._gates = []
+        # A work is either flushed or taken back: where both meet, the two differ (README.md).
+        self._flushed = self._random.sample("abcdxy", 3)
+        self._taken = [work for work in "abcdxy" if work not in self._flushed]
+        self._disabled = {}  # work -> how deep at least
         for name, flags in self._queues.items():
             self.lines.append(f"wq {name} {flags}".strip())
         for name in "abcd":
@@ -32,7 +36,8 @@ class _Draw:
     def _define(self, kind, name):
         self._of[name] = self._random.choice("pq")
         gate = f"g{name}"
-        body = self._random.choices(["", "gate", "queue", "requeue"], [1, 4, 2, 1])[0]
+        # Whether flush_delayed finds an item that needs no time, or comes too late for it, is a matter of luck.
+        body = self._random.choices(["", "gate", "queue", "requeue"], [1 if kind == "work" else 0, 4, 2, 1])[0]
         steps = [] if body == "" else [f"gate {gate}"]
         if body == "queue":
             # Only works that come later in the alphabet: no two can queue each other for ever.
@@ -87,7 +92,7 @@ class _Draw:
     def delayed(self):
         work = self._random.choice("xy")
         queue = self._of[work]
-        op = self._random.choice(["queue_delayed", "queue_delayed", "mod_delayed"])
+        op = self._random.choice(["queue_delayed", "mod_delayed"] if work in self._taken else ["queue_delayed"])
         cpu = self._cpu(queue, 1.0)
         when = self._random.choice(["0", "long", "soon", "soon"])
         self._say(f"{op} {work} {queue} {when}" if cpu is None else f"{op}_on {cpu} {work} {queue} {when}")
@@ -105,20 +110,29 @@ class _Draw:
         self._say(self._random.choice([f"pending {work}", f"busy {work}"]))
 
     def take_back(self):
-        work = self._random.choice("abcdxy")
+        work = self._random.choice(self._taken)
         timer = "_delayed" if work in "xy" else ""
-        self._say(f"{self._random.choice(['cancel', 'cancel', 'disable'])}{timer} {work}")
+        if self._random.random() < 0.6:
+            self._say(f"cancel{timer} {work}")
+        else:
+            self.lines.append(f"1: disable{timer} {work}")  # thread 1 never blocks: the line is not skipped
+            self._disabled[work] = self._disabled.get(work, 0) + 1
 
     def enable(self):
-        work = self._random.choice("abcdxy")
-        self._say(f"enable{'_delayed' if work in 'xy' else ''} {work}")
+        """Only what is disabled: an unmatched one takes back what is pending, and spins while a timer is armed."""
+        works = [work for work in "abcdxy" if self._disabled.get(work)]
+        if works:
+            work = self._random.choice(works)
+            self._disabled[work] -= 1
+            self.lines.append(f"1: enable{'_delayed' if work in 'xy' else ''} {work}")
 
     def wait(self):
         work, queue = self._random.choice("abcdxy"), self._random.choice("pq")
-        if work in "xy":
-            ops = [f"cancel_delayed_sync {work}", f"disable_delayed_sync {work}", f"flush_delayed {work}", f"flush_work {work}"]
+        timer = "_delayed" if work in "xy" else ""
+        if work in self._flushed:
+            ops = [f"flush_work {work}"] + ([f"flush_delayed {work}"] if timer else [])
         else:
-            ops = [f"cancel_sync {work}", f"disable_sync {work}", f"flush_work {work}", f"flush_work {work}"]
+            ops = [f"cancel{timer}_sync {work}", f"disable{timer}_sync {work}"]
         self._say(self._random.choice([*ops, f"flush_workqueue {queue}", f"flush_workqueue {queue}"]), blocking=True)
 
     def limit(self):
@@ -152,4 +166,4 @@ def script(seed):
 
 if __name__ == "__main__":
     for number in map(int, sys.argv[1:]):
-        print(f"=== random-{number}", *script(number), sep="\n")
+        print(f"=== {number}", *script(number), sep="\n")

@@ -10,6 +10,7 @@ PROJECT = Path(__file__).resolve().parent.parent.parent.parent
 RUNNER = PROJECT / "build/tests/oracle_runner"
 SCRIPTS = PROJECT / "tests/oracle/scripts"
 EXPECTED = PROJECT / "tests/oracle/expected"
+DIFFERENCES = PROJECT / "tests/oracle/differences.txt"
 DEVICE = "/dev/upci_oracle"
 
 sys.path.insert(0, str(PROJECT / "tests/oracle"))
@@ -57,9 +58,25 @@ def run(scripts, *options, timeout=400):
 
 
 def handwritten():
-    """File name without suffix -> name -> lines."""
-    return {path.stem: entries(path.read_text()) for path in sorted(SCRIPTS.glob("*.wq"))}
+    """FILE/SCRIPT -> lines, of all that lie in the folder."""
+    return {f"{path.stem}/{name}": lines for path in sorted(SCRIPTS.glob("*.wq"))
+            for name, lines in entries(path.read_text()).items()}
 
 
 def generated(seeds):
-    return {f"random-{seed}": random_scripts.script(seed) for seed in seeds}
+    return {f"random/{seed}": random_scripts.script(seed) for seed in seeds}
+
+
+def recorded():
+    """The answers that are kept, by the same names."""
+    return {f"{path.stem}/{name}": lines for path in sorted(EXPECTED.glob("*.txt"))
+            for name, lines in entries(path.read_text()).items()}
+
+
+def files(answers):
+    """What the files are to hold that keep these answers: name -> text."""
+    found = {}
+    for name, lines in answers.items():
+        file, script = name.split("/", 1)
+        found.setdefault(f"{file}.txt", {})[script] = lines
+    return {file: text_of(scripts) for file, scripts in found.items()}

@@ -17,6 +17,7 @@ Result<std::vector<Entry>> read_bundle(const std::string& path) {
   if (!file) return fail_errno("cannot read " + path);
   std::vector<Entry> entries;
   for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("#")) continue;  // a reason, or a remark
     if (line.starts_with("=== ")) {
       entries.push_back({line.substr(4), {}});
       continue;

@@ -43,6 +43,12 @@ long done(F function) {
   return 0;
 }
 
+/// The queue is found by its name until it is gone: its last items may still queue on it.
+void destroy(WorkqueuePtr& slot) {
+  slot.get_deleter()(slot.get());
+  (void)slot.release();
+}
+
 constexpr auto kOperations = std::to_array<Operation>({
     {"queue", [](C c) -> long { return c.engine.queue_work(*c.q, c.work()); }},
     {"queue_on", [](C c) -> long { return c.engine.queue_work_on(c.number(), *c.q, c.work()); }},
@@ -60,7 +66,7 @@ constexpr auto kOperations = std::to_array<Operation>({
     {"flush_delayed", [](C c) -> long { return c.engine.flush_delayed_work(c.timed()); }},
     {"flush_workqueue", [](C c) { return done([&] { c.engine.flush_workqueue(*c.q); }); }},
     {"drain", [](C c) { return done([&] { c.engine.drain_workqueue(*c.q); }); }},
-    {"destroy", [](C c) { return done([&] { c.slot->reset(); }); }},
+    {"destroy", [](C c) { return done([&] { destroy(*c.slot); }); }},
     {"disable", [](C c) -> long { return c.engine.disable_work(c.work()); }},
     {"disable_sync", [](C c) -> long { return c.engine.disable_work_sync(c.work()); }},
     {"disable_delayed", [](C c) -> long { return c.engine.disable_delayed_work(c.timed()); }},

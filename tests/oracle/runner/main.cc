@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -19,10 +20,11 @@ using namespace upci;
 using namespace upci::oracle;
 
 struct Options {
-  std::string kernel;   // the module's device; empty: the engine
-  std::string write;    // a file for the transcripts
-  bool replay = false;  // the files are transcripts: what is in them is expected
-  bool progress = false;  // name each script before it runs
+  std::string kernel;       // the module's device; empty: the engine
+  std::string write;        // a file for the transcripts
+  bool replay = false;      // the files are transcripts: what is in them is expected
+  std::string differences;  // with replay: what the engine does otherwise, on purpose
+  bool progress = false;    // name each script before it runs
   unsigned quiet_ms = 15;
   unsigned longest_ms = 3000;
   std::vector<std::string> files;
@@ -33,7 +35,8 @@ Result<std::unique_ptr<Subject>> make_subject(const Options& options) {
 }
 
 /// Runs one script; true when it ran and, with `replay`, was as expected.
-bool run_one(const Options& options, const Entry& entry, std::vector<Entry>& transcripts) {
+bool run_one(const Options& options, const Entry& entry, const std::vector<std::string>& wanted,
+             std::vector<Entry>& transcripts) {
   auto script = parse_script(entry.text());
   if (!script) {
     std::cout << entry.name << ": " << script.error().message() << "\n";
@@ -45,8 +48,9 @@ bool run_one(const Options& options, const Entry& entry, std::vector<Entry>& tra
     return false;
   }
   const Patience patience{.quiet = std::chrono::milliseconds(options.quiet_ms),
+                          .blocked = std::chrono::milliseconds(options.quiet_ms) * 4,
                           .longest = std::chrono::milliseconds(options.longest_ms)};
-  auto outcome = run_script(*script, **subject, patience, options.replay ? &entry.lines : nullptr);
+  auto outcome = run_script(*script, **subject, patience, options.replay ? &wanted : nullptr);
   if (!outcome) {
     std::cout << entry.name << ": " << outcome.error().message() << "\n";
     return false;
@@ -62,6 +66,15 @@ bool run_one(const Options& options, const Entry& entry, std::vector<Entry>& tra
 
 int run(const Options& options) {
   std::vector<Entry> transcripts;
+  std::map<std::string, std::vector<std::string>> differences;
+  if (!options.differences.empty()) {
+    auto entries = read_bundle(options.differences);
+    if (!entries) {
+      std::cerr << "oracle_runner: " << entries.error().message() << "\n";
+      return 2;
+    }
+    for (Entry& entry : *entries) differences.emplace(entry.name, std::move(entry.lines));
+  }
   unsigned failed = 0;
   for (const std::string& file : options.files) {
     auto entries = read_bundle(file);
@@ -71,7 +84,9 @@ int run(const Options& options) {
     }
     for (const Entry& entry : *entries) {
       if (options.progress) std::cerr << "... " << entry.name << std::endl;
-      if (!run_one(options, entry, transcripts)) failed++;
+      const auto different = differences.find(entry.name);
+      if (!run_one(options, entry, different == differences.end() ? entry.lines : different->second, transcripts))
+        failed++;
     }
   }
   if (!options.write.empty()) {
@@ -98,6 +113,10 @@ int main(int argc, char** argv) {
   app.add_option("--write", options.write, "write all transcripts to this file")->type_name("FILE");
   app.add_flag("--replay", options.replay,
                "the files are transcripts; stop each at the first line that has another effect");
+  app.add_option("--differences", options.differences,
+                 "with --replay: transcripts to expect instead, of scripts on which the "
+                 "engine is meant to differ from the kernel")
+      ->type_name("FILE");
   app.add_flag("--progress", options.progress, "name each script before it runs");
   app.add_option("--quiet-ms", options.quiet_ms,
                  "without --replay: a line has had its effect after so long without an event")

@@ -159,19 +159,23 @@ class Run {
     std::vector<std::string> shown = transcript_.render(line, log, skipped);
     // An operation that was begun has at least been called.
     bool called = line.kind != Line::Kind::kOp || skipped;
+    bool returned = called;
     const std::string call = "call " + std::to_string(line.thread) + " ";
+    const std::string back = "return " + std::to_string(line.thread) + " ";
     for (;;) {
       if (const std::string more = subject_.read_log(); !more.empty()) {
         log += more;
         last = Clock::now();
         called = called || log.find(call) != std::string::npos;
+        returned = returned || log.find(back) != std::string::npos;
         shown = transcript_.render(line, log, skipped);
       }
       const auto now = Clock::now();
       if (expected != nullptr) {
         if ((called && shown == *expected && now - last >= patience_.settled) || now - begun > patience_.longest)
           return shown;
-      } else if ((called && now - last >= patience_.quiet) || now - begun > patience_.longest + patience_.quiet) {
+      } else if ((called && now - last >= (returned ? patience_.quiet : patience_.blocked)) ||
+                 now - begun > patience_.longest + patience_.quiet) {
         return shown;
       }
       std::this_thread::sleep_for(kPoll);

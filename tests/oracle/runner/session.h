@@ -14,6 +14,7 @@ namespace upci::inline UPCI_VARIANT::oracle {
 /// How long to wait until nothing more happens after a line.
 struct Patience {
   std::chrono::milliseconds quiet{15};      // without an expectation: no event for so long
+  std::chrono::milliseconds blocked{60};    // the same, while the line's operation has not returned
   std::chrono::milliseconds settled{2};     // with one: it has come true, and nothing for so long
   std::chrono::milliseconds longest{3000};  // with one: given up after so long
 };

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine against what a 6.12 kernel answered to the same scripts (expected/, recorded by tools/lab --write-expected).
+// Where the two are meant to differ, differences.txt has what the engine does, and why.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tests/oracle/runner/bundle.h"
+#include "tests/oracle/runner/session.h"
+
+namespace upci::inline UPCI_VARIANT::oracle {
+
+namespace {
+
+std::vector<Entry> entries_of(const std::filesystem::path& path) {
+  auto entries = read_bundle(path.string());
+  EXPECT_TRUE(entries.has_value()) << entries.error().message();
+  return entries ? std::move(*entries) : std::vector<Entry>{};
+}
+
+const std::map<std::string, std::vector<std::string>>& differences() {
+  static const auto found = [] {
+    std::map<std::string, std::vector<std::string>> map;
+    for (Entry& entry : entries_of(std::filesystem::path(UPCI_ORACLE) / "differences.txt")) {
+      map.emplace(entry.name, std::move(entry.lines));
+    }
+    return map;
+  }();
+  return found;
+}
+
+/// All transcripts of the kernel, named FILE/SCRIPT.
+std::vector<Entry> answers() {
+  std::vector<std::filesystem::path> files;
+  for (const auto& file : std::filesystem::directory_iterator(std::filesystem::path(UPCI_ORACLE) / "expected")) {
+    if (file.path().extension() == ".txt") files.push_back(file.path());
+  }
+  std::ranges::sort(files);
+  std::vector<Entry> all;
+  for (const auto& file : files) {
+    for (Entry& entry : entries_of(file))
+      all.push_back({file.stem().string() + "/" + entry.name, std::move(entry.lines)});
+  }
+  return all;
+}
+
+class KernelOracle : public testing::TestWithParam<Entry> {};
+
+TEST_P(KernelOracle, EngineDoesTheSame) {
+  const Entry& answer = GetParam();
+  const auto different = differences().find(answer.name);
+  const std::vector<std::string>& wanted = different == differences().end() ? answer.lines : different->second;
+  auto script = parse_script(answer.text());
+  ASSERT_TRUE(script.has_value()) << script.error().message();
+  auto subject = make_engine_subject();
+  ASSERT_TRUE(subject.has_value()) << subject.error().message();
+  // Long: a machine that is busy with other things is no difference.
+  const Patience patience{.longest = std::chrono::seconds(10)};
+  auto outcome = run_script(*script, **subject, patience, &wanted);
+  ASSERT_TRUE(outcome.has_value()) << outcome.error().message();
+  EXPECT_EQ(outcome->difference, "");
+}
+
+std::string test_name(const testing::TestParamInfo<Entry>& info) {
+  std::string name = info.param.name;
+  std::ranges::replace_if(name, [](char letter) { return letter == '-' || letter == '/'; }, '_');
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Scripts, KernelOracle, testing::ValuesIn(answers()), test_name);
+
+TEST(KernelOracleLists, EveryDifferenceIsOfAScriptThatThereIs) {
+  std::vector<std::string> names;
+  for (const Entry& answer : answers()) names.push_back(answer.name);
+  for (const auto& [name, lines] : differences()) { EXPECT_NE(std::ranges::find(names, name), names.end()) << name; }
+  EXPECT_GE(names.size(), 100U);
+}
+
+TEST(KernelOracleLists, ADifferenceIsSeen) {
+  const std::string text = "wq q\nwork a\n1: queue a q\n";
+  auto script = parse_script(text);
+  ASSERT_TRUE(script.has_value());
+  auto subject = make_engine_subject();
+  ASSERT_TRUE(subject.has_value());
+  const std::vector<std::string> wrong = {"wq q", "work a", "> 1: queue a q = 0"};
+  auto outcome = run_script(*script, **subject, {.longest = std::chrono::milliseconds(50)}, &wrong);
+  ASSERT_TRUE(outcome.has_value());
+  EXPECT_NE(outcome->difference.find("expected\n> 1: queue a q = 0\nbut it is\n> 1: queue a q = 1\n  a starts"),
+            std::string::npos)
+      << outcome->difference;
+}
+
+TEST(KernelOracleLists, AScriptThatIsWrongIsRefusedWithItsLine) {
+  for (const char* text : {"fly\n", "wq q maximum=1\n", "wq q\n1: queue a q\n", "work a: hop\n",
+                           "work a\n9: flush_work a\n", "wq q\nwork a\n1: queue_delayed a q long\n",
+                           "work a\n1: gate g\n", "wq q\ndwork d\n1: queue_delayed d q late\n"}) {
+    const auto script = parse_script(text);
+    ASSERT_FALSE(script.has_value()) << text;
+    EXPECT_EQ(script.error().code, Errc::kInvalid);
+  }
+}
+
+}  // namespace
+
+}  // namespace upci::inline UPCI_VARIANT::oracle
