@@ -3,6 +3,8 @@
 // The kernel does this in its scheduler (wq_worker_sleeping, wq_worker_running); here each framework wait passes it.
 #pragma once
 
+#include <cstdint>
+
 #include "base/platform.h"
 
 namespace upci::inline UPCI_VARIANT {
@@ -13,7 +15,15 @@ class BlockingObserver {
   virtual void about_to_block() noexcept = 0;
   virtual void resumed() noexcept = 0;
 
+  /// What complete() leaves in a Completion, to be told to whoever waits for it: who it was, in 30 bits; 0: nobody.
+  virtual std::uint32_t completer() noexcept { return 0; }
+  /// The thread has waited for a Completion, and this is what was left there. Not called for 0.
+  virtual void waited_for(std::uint32_t completer) noexcept { (void)completer; }
+  /// Whether the two above are to be called.
+  bool tracks_completions() const noexcept { return tracks_completions_; }
+
  protected:
+  bool tracks_completions_ = false;
   ~BlockingObserver() = default;
 };
 

@@ -21,14 +21,18 @@ class Completion {
  public:
   /// Wakes all waiters, now and later. Any context; at most once.
   void complete() noexcept;
-  bool is_complete() const noexcept { return state_.load(std::memory_order_acquire) == kDone; }
+  bool is_complete() const noexcept { return is_done(state_.load(std::memory_order_acquire)); }
   /// Returns true once complete; false when the deadline came first.
   bool wait(Deadline deadline) noexcept;
   void wait() noexcept;
 
  private:
-  static constexpr std::uint32_t kIdle = 0, kWaiting = 1, kDone = 2;
+  // The low bits; above kDone stands who completed it, when that is tracked (BlockingObserver::completer).
+  static constexpr std::uint32_t kIdle = 0, kWaiting = 1, kDone = 2, kStateBits = 2;
+  static bool is_done(std::uint32_t state) noexcept { return (state & kDone) != 0; }
+  static bool note(std::uint32_t done) noexcept;
   bool wait_until(platform::TimePoint when) noexcept;
+  std::uint32_t sleep_until_done(platform::TimePoint when) noexcept;
   platform::Atomic<std::uint32_t> state_{kIdle};
 };
 

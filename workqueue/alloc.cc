@@ -129,6 +129,7 @@ Result<PoolWorkqueue*> EngineState::pwq_in(QueueState& queue, WorkerPool& pool) 
 
 /// Takes a queue out of all pools. Under registry_, unbound_ and the queue's mutex; nothing of it is in flight.
 void EngineState::give_back(QueueState& queue) noexcept {
+  dependencies_.forget(queue);
   queue.rescuer.reset();
   const std::size_t cpus = topology().cpus().size();
   for (std::size_t i = 0; queue.by_cpu && i < cpus; i++) queue.by_cpu[i].store(nullptr, std::memory_order_seq_cst);
@@ -166,6 +167,7 @@ void EngineState::destroy(QueueState& queue) noexcept {
     queue.frozen = false;
     update_limits(queue);
   }
+  dependencies_.note_wait(queue, "destroy_workqueue");
   drain(queue);
   queue.state.fetch_or(QueueState::kDead, std::memory_order_seq_cst);
   flush(queue);  // what slipped in between

@@ -23,7 +23,8 @@ int usable_cpu(EngineState& state, int cpu, const DelayedWork& work, const char*
   return target;
 }
 
-/// Takes PENDING of a work that is idle and not disabled. Each path is a read-modify-write, as in EngineState::queue.
+}  // namespace
+
 bool take_pending(Work& work) noexcept {
   auto& data = WorkAccess::data(work);
   std::uint64_t old = data.load(std::memory_order_relaxed);
@@ -33,8 +34,6 @@ bool take_pending(Work& work) noexcept {
     if (data.compare_exchange_weak(old, wanted, std::memory_order_seq_cst, std::memory_order_relaxed)) return free;
   }
 }
-
-}  // namespace
 
 bool Engine::queue_delayed_work_on(int cpu, Workqueue& wq, DelayedWork& work, std::chrono::nanoseconds delay) noexcept {
   QueueState* queue = state_->checked(wq, "queue_delayed_work");

@@ -48,7 +48,7 @@ void EngineState::drain(QueueState& queue) noexcept {
 }
 
 /// False, with a report, when the wait would be for the caller itself; true with one when it is merely unwise.
-bool EngineState::may_wait_for(QueueState& queue, const char* call) const {
+bool EngineState::may_wait_for(QueueState& queue, const char* call) {
   const Worker* worker = Worker::current();
   if (worker != nullptr && worker->current_queue() == &queue) {
     report_caller(Report::Kind::kSelfFlush,
@@ -64,6 +64,7 @@ bool EngineState::may_wait_for(QueueState& queue, const char* call) const {
   }
   QueueState* target = &queue;
   check_flush_dependency(target, call);
+  dependencies_.note_wait(queue, call);
   return true;
 }
 

@@ -30,6 +30,8 @@ class ControlServer;
 class EngineState;
 struct TraceSummary;
 struct EngineSnapshot;
+class RcuDomain;
+class RcuWork;
 
 /// Counters of one CPU's pool. Each is a snapshot; they only grow.
 struct PoolStats {
@@ -53,6 +55,15 @@ enum class BlockingTier : std::uint8_t {
 };
 std::string_view to_string(BlockingTier tier) noexcept;
 
+/// Which waits of items an engine remembers, to report those that together can deadlock (Report::Kind::kDependencyCycle)
+/// the first time that their order is seen. Kernel: lockdep.
+enum class DependencyTracking : std::uint8_t {
+  kDefault,      // kWaits in a release build of the library, kCompletions in a debug build
+  kOff,          // none
+  kWaits,        // flushes, drains and cancel_*_sync by items
+  kCompletions,  // and an item's wait for a Completion that another item completes: costs each complete() a look-up
+};
+
 /// What work_busy() tells. Kernel: WORK_BUSY_PENDING, WORK_BUSY_RUNNING.
 inline constexpr unsigned kWorkBusyPending = 1;
 inline constexpr unsigned kWorkBusyRunning = 2;
@@ -71,6 +82,7 @@ class Engine {
     std::chrono::nanoseconds mayday = std::chrono::milliseconds(10);  // without a thread, until rescuers are called
     BlockingTier blocking = BlockingTier::kAuto;
     bool keep_requesters = false;  // the stack of each queueing, for reports; costs microseconds each
+    DependencyTracking track_dependencies = DependencyTracking::kDefault;
     bool measure_latency = false;  // histograms of queue -> start and of run times, by function
     std::string trace = {};        // a file for a trace of the engine's whole life; empty: none
     bool control = false;          // serve_control() at once; where that fails, the log says so
@@ -176,6 +188,12 @@ class Engine {
   }
   bool mod_delayed_work_on(int cpu, Workqueue& wq, DelayedWork& work, std::chrono::nanoseconds delay) noexcept;
 
+  /// Queues the work once all read-side sections of rcu() that have begun by now have ended. False when it is pending or
+  /// disabled. Never waits. Kernel: queue_rcu_work.
+  bool queue_rcu_work(Workqueue& wq, RcuWork& work) noexcept;
+  /// The engine's read-side sections (workqueue/rcu_work.h).
+  RcuDomain& rcu() noexcept;
+
   // --- cancelling; any context, does not wait ---
   /// Takes back a pending work. True when it was pending. Kernel: cancel_work.
   bool cancel_work(Work& work) noexcept;
@@ -191,6 +209,8 @@ class Engine {
   // --- waiting; not from a top half; from a worker only for other works ---
   /// Waits for the last queueing and its run. False when the work was idle. Kernel: flush_work.
   bool flush_work(Work& work) noexcept;
+  /// Waits for the grace period that the work waits for, if any, then as flush_work. Kernel: flush_rcu_work.
+  bool flush_rcu_work(RcuWork& work) noexcept;
   /// A pending timer is cut short, then as flush_work. Kernel: flush_delayed_work.
   bool flush_delayed_work(DelayedWork& work) noexcept;
   /// Waits for all that was queued on `wq` before; pending timers are ignored. Kernel: flush_workqueue.

@@ -9,12 +9,28 @@
 
 namespace upci::inline UPCI_VARIANT {
 
+namespace {
+
+DependencyTracking tracking(const Engine::Options& options) noexcept {
+  if (options.track_dependencies != DependencyTracking::kDefault) return options.track_dependencies;
+#if defined(NDEBUG)
+  return DependencyTracking::kWaits;
+#else
+  return DependencyTracking::kCompletions;
+#endif
+}
+
+}  // namespace
+
 EngineState::EngineState(Engine::Options options, std::string blocking_note)
     : options_(std::move(options)),
       blocking_note_(std::move(blocking_note)),
       pools_(std::make_unique<std::unique_ptr<WorkerPool>[]>(kMaxPools)),
       seen_cpus_(platform::online_cpus()),
       hotplug_(topology()),
+      dependencies_(*this, tracking(options_) != DependencyTracking::kOff,
+                    tracking(options_) == DependencyTracking::kCompletions),
+      rcu_(*this),
       overseer_(*this) {
   const auto& cpus = topology().cpus();
   for (std::size_t i = 0; i < cpus.size(); i++) {
@@ -60,6 +76,7 @@ std::size_t EngineState::stop(Deadline deadline) {
       if (queue->rescuer) queue->rescuer->stop();
     }
   }
+  rcu_.stop();
   overseer_.stop();
   std::size_t stuck = 0;
   for_each_pool([&](WorkerPool& pool) { stuck += pool.join(deadline); });

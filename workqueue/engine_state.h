@@ -10,10 +10,12 @@
 #include <vector>
 
 #include "base/wait.h"
+#include "workqueue/dependencies.h"
 #include "workqueue/engine.h"
 #include "workqueue/notes.h"
 #include "workqueue/overseer.h"
 #include "workqueue/queue_state.h"
+#include "workqueue/rcu_work.h"
 #include "workqueue/requesters.h"
 #include "workqueue/snapshot.h"
 #include "workqueue/trace_recorder.h"
@@ -50,6 +52,9 @@ class EngineState : public std::enable_shared_from_this<EngineState> {
   /// Where workers that belong nowhere may run.
   const std::vector<int>& os_cpus() const noexcept { return os_cpus_; }
   void report(Report::Kind kind, std::string text) const;
+  void report(const Report& report) const;
+  Dependencies& dependencies() noexcept { return dependencies_; }
+  RcuDomain& rcu() noexcept { return rcu_; }
   /// The same, with the caller's stack behind it.
   void report_caller(Report::Kind kind, std::string text) const;
 
@@ -135,7 +140,7 @@ class EngineState : public std::enable_shared_from_this<EngineState> {
   bool flush(Work& work, bool for_cancel) noexcept;
   void flush(QueueState& queue) noexcept;
   void drain(QueueState& queue) noexcept;
-  bool may_wait_for(QueueState& queue, const char* call) const;
+  bool may_wait_for(QueueState& queue, const char* call);
 
   // --- rescuing (rescuer.cc) ---
   platform::Mutex& mayday_lock() noexcept { return mayday_lock_; }
@@ -217,6 +222,8 @@ class EngineState : public std::enable_shared_from_this<EngineState> {
   platform::Mutex mayday_lock_;  // the rescuers' lists of pwqs; inside a pool's lock
   HotplugCallbacks hotplug_;     // its own rules; called under no lock of the engine
   Requesters requesters_;        // its own rules
+  Dependencies dependencies_;    // its own rules
+  RcuDomain rcu_;                // its own rules
   Overseer overseer_;            // its own rules
 };
 

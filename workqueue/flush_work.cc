@@ -10,6 +10,7 @@ namespace upci::inline UPCI_VARIANT {
 
 /// Waits for the last queueing of the work and its run. False when there is nothing to wait for.
 bool EngineState::flush(Work& work, bool for_cancel) noexcept {
+  dependencies_.note_wait(work, for_cancel, for_cancel ? "cancel_work_sync" : "flush_work");
   WorkerPool* pool = this->pool(WorkAccess::pool_of(WorkAccess::data(work).load(std::memory_order_acquire)));
   if (pool == nullptr) return false;
   FlushBarrier barrier;

@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "workqueue/engine_state.h"
+#include "workqueue/untracked_waits.h"
 
 namespace upci::inline UPCI_VARIANT {
 
@@ -55,7 +56,10 @@ void EngineState::flush(QueueState& queue) noexcept {
       }
     }
   }
-  self.done.wait();
+  {
+    const UntrackedWaits noted_before;  // by its caller; who ends a colour is a matter of chance
+    self.done.wait();
+  }
   std::lock_guard guard(queue.flush_mutex);
   if (queue.first_flusher == &self) cascade(queue);
 }

@@ -29,6 +29,9 @@ inline void release_pending(Work& work) noexcept {
   WorkAccess::data(work).fetch_and(~WorkAccess::kPending, std::memory_order_release);
 }
 
+/// Takes PENDING of a work that is idle and not disabled. Each path is a read-modify-write, as in EngineState::queue.
+bool take_pending(Work& work) noexcept;
+
 inline bool is_disabled(Work& work) noexcept {
   return (WorkAccess::data(work).load(std::memory_order_acquire) & WorkAccess::kDisabledMask) != 0;
 }

@@ -86,7 +86,9 @@ std::vector<FunctionLatency> LatencyTable::snapshot() {
   std::vector<FunctionLatency> all;
   for (std::size_t i = 0; i < kMost; i++) {
     const std::uintptr_t function = entries_[i].function.load(std::memory_order_relaxed);
-    FunctionLatency one{.wait = entries_[i].wait.summary(), .run = entries_[i].run.summary()};
+    FunctionLatency one;
+    one.wait = entries_[i].wait.summary();
+    one.run = entries_[i].run.summary();
     if (one.wait.count == 0 && one.run.count == 0) continue;
     if (i == kMost - 1) {
       one.function = "(others)";

@@ -126,6 +126,7 @@ bool EngineState::queue(int cpu, QueueState& queue, Work& work) noexcept {
     }
     break;
   }
+  if (WorkAccess::pool_of(old) < 0) dependencies_.note_first_queueing(work);
   latency::note_queued(*this, queue, work, cpu, pool->cpu());
   trace::queue_work(work, WorkAccess::function(work), queue.name().c_str(), cpu, pool->cpu());
   pool->push(work);
@@ -149,6 +150,7 @@ bool EngineState::queue_owned(int cpu, QueueState& queue, Work& work) noexcept {
   if (WorkAccess::pool_of(old) >= 0 && WorkAccess::pool_of(old) != pool->number()) {
     if (WorkerPool* running = where_it_runs(queue, work, old)) pool = running;
   }
+  if (WorkAccess::pool_of(old) < 0) dependencies_.note_first_queueing(work);
   WorkAccess::replace(
       work, WorkAccess::kPending | WorkAccess::workqueue_bits(queue.number()) | WorkAccess::pool_bits(pool->number()));
   latency::note_queued(*this, queue, work, cpu, pool->cpu());

@@ -23,7 +23,13 @@ std::string_view to_string(Report::Kind kind) noexcept {
 }
 
 std::string Report::to_text() const {
-  return caller.depth == 0 ? text : text + "\n  called by\n" + format_stack(caller, "    ");
+  std::string all = text;
+  if (caller.depth != 0) all += "\n  called by\n" + format_stack(caller, "    ");
+  for (const Evidence& other : evidence) {
+    if (all.back() != '\n') all += '\n';
+    all += "  " + other.what + "\n" + format_stack(other.stack, "    ");
+  }
+  return all;
 }
 
 void EngineState::emit(const Report& report) const {
@@ -35,6 +41,8 @@ void EngineState::emit(const Report& report) const {
 }
 
 void EngineState::report(Report::Kind kind, std::string text) const { emit({.kind = kind, .text = std::move(text)}); }
+
+void EngineState::report(const Report& report) const { emit(report); }
 
 void EngineState::report_caller(Report::Kind kind, std::string text) const {
   emit({.kind = kind, .text = std::move(text), .caller = capture_stack(1)});

@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/stack.h"
 
@@ -25,8 +26,13 @@ struct Report {
   Kind kind = Kind::kMisuse;
   std::string text = {};   // one block of lines for a person; the first one says it all
   StackTrace caller = {};  // of the call that is reported; empty where no call is to blame
+  struct Evidence {
+    std::string what = {};  // one line: whose stack it is
+    StackTrace stack = {};
+  };
+  std::vector<Evidence> evidence = {};  // other stacks that belong to it, as kept from earlier
 
-  /// The text, with the caller's stack behind it. Takes milliseconds: names are looked up.
+  /// The text, with the caller's stack and the evidence behind it. Takes milliseconds: names are looked up.
   std::string to_text() const;
 };
 

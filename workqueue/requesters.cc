@@ -25,9 +25,9 @@ std::optional<StackTrace> requesters::find(const EngineState& engine, const Work
   return engine.options().keep_requesters ? engine.requesters().find(work) : std::nullopt;
 }
 
-std::string name_function(const WorkFunction& function) { return name_function_at(function.address()); }
+namespace {
 
-std::string name_function_at(std::uintptr_t address) {
+std::string look_up(std::uintptr_t address) {
   StackTrace one;
   // A frame is a return address: one more than an address inside of the function.
   one.pc[0] = address + 1;
@@ -35,6 +35,24 @@ std::string name_function_at(std::uintptr_t address) {
   const auto frames = symbolize(one);
   if (!frames.empty() && !frames.front().function.empty()) return frames.front().function;
   return fmt::format("{:#x}", address);
+}
+
+}  // namespace
+
+std::string name_function(const WorkFunction& function) { return name_function_at(function.address()); }
+
+std::string name_function_at(std::uintptr_t address) {
+  // Looking a name up takes milliseconds, and it is always the same.
+  static platform::Mutex lock;
+  static std::unordered_map<std::uintptr_t, std::string> names;
+  {
+    std::lock_guard guard(lock);
+    if (const auto known = names.find(address); known != names.end()) return known->second;
+  }
+  std::string name = look_up(address);
+  std::lock_guard guard(lock);
+  if (names.size() >= 4096) names.clear();
+  return names[address] = std::move(name);
 }
 
 std::string format_stack(const StackTrace& trace, const char* indent) {

@@ -56,6 +56,7 @@ void Rescuer::call(PoolWorkqueue& pwq) noexcept {
 
 void Rescuer::run() {
   WorkerPool::make_current(&worker_);
+  worker_.track_completions(engine_.dependencies().tracks_completions());
   while (!stopping_.load(std::memory_order_acquire)) {
     const std::uint32_t rung = bell_.load(std::memory_order_seq_cst);
     PoolWorkqueue* pwq = nullptr;

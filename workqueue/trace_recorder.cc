@@ -67,7 +67,8 @@ Result<TraceSummary> TraceRecorder::stop() {
   std::lock_guard guard(lock_);
   if (!file_) return fail(Errc::kState, "no trace is being recorded", "start one first");
   const UniqueFd file = std::move(file_);
-  Trace trace{.started_ns = started_ns_};
+  Trace trace;
+  trace.started_ns = started_ns_;
   for (Shard& shard : shards_) {
     std::deque<TraceEvent> events;
     {

@@ -4,6 +4,7 @@
 
 #include "base/wait.h"
 #include "workqueue/engine_state.h"
+#include "workqueue/untracked_waits.h"
 
 namespace upci::inline UPCI_VARIANT {
 
@@ -16,7 +17,11 @@ struct CpuCall : Work {
   static void run(Work& work) {
     auto& call = static_cast<CpuCall&>(work);
     const std::shared_ptr<CpuCall> keep = std::move(call.self);
-    call.body();
+    {
+      // The class of the call is this function, whatever the body is: its waits would be taken for one another's.
+      const UntrackedWaits all_sorts;
+      call.body();
+    }
     call.body = nullptr;  // what it owns goes before the caller goes on
     call.done.complete();
   }
@@ -35,6 +40,7 @@ Result<void> Engine::run_on_cpu(int cpu, Deadline deadline, std::function<void()
   auto call = std::make_shared<CpuCall>(std::move(body));
   call->self = call;
   queue_work_on(cpu, state_->system(0), *call);
+  const UntrackedWaits all_sorts;
   if (call->done.wait(deadline)) return {};
   if (cancel_work(*call)) {
     call->self.reset();
@@ -49,7 +55,10 @@ Result<void> Engine::run_on_cpu(int cpu, Deadline deadline, std::function<void()
 void Engine::schedule_on_each_cpu(std::function<void()> function) {
   struct Call : Work {
     Call() noexcept : Work(&run) {}
-    static void run(Work& work) { (*static_cast<Call&>(work).function)(); }
+    static void run(Work& work) {
+      const UntrackedWaits all_sorts;  // as above
+      (*static_cast<Call&>(work).function)();
+    }
     const std::function<void()>* function = nullptr;
   };
   const auto& cpus = state_->topology().cpus();
@@ -60,6 +69,7 @@ void Engine::schedule_on_each_cpu(std::function<void()> function) {
     calls.back()->function = &function;
     queue_work_on(cpu.id, state_->system(0), *calls.back());
   }
+  const UntrackedWaits all_sorts;
   for (const auto& call : calls) state_->flush(*call, false);
 }
 

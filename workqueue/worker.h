@@ -26,6 +26,8 @@ class Worker final : public BlockingObserver {
   WorkerPool& pool() const noexcept { return *pool_; }
   /// The work that it runs; its own thread only.
   const Work* current_work() const noexcept { return current_work_; }
+  /// Meaningful while current_work() is not null.
+  const WorkFunction& current_function() const noexcept { return current_function_; }
   QueueState* current_queue() const noexcept { return current_pwq_ != nullptr ? current_pwq_->queue : nullptr; }
   bool is_rescuer() const noexcept { return rescuer_; }
   /// The worker whose thread is calling, or nullptr.
@@ -37,6 +39,10 @@ class Worker final : public BlockingObserver {
   // BlockingObserver: the item that this worker runs is about to sleep in a framework wait, or goes on after it.
   void about_to_block() noexcept override;
   void resumed() noexcept override;
+  // The same: what its item completes and waits for, while the engine tracks Completions.
+  std::uint32_t completer() noexcept override;
+  void waited_for(std::uint32_t completer) noexcept override;
+  void track_completions(bool on) noexcept { tracks_completions_ = on; }
 
  private:
   friend class WorkerPool;

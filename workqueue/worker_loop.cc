@@ -50,6 +50,9 @@ void Worker::resumed() noexcept {
   if (watch_) watch_->arm();
 }
 
+std::uint32_t Worker::completer() noexcept { return pool_->engine().dependencies().completer(); }
+void Worker::waited_for(std::uint32_t completer) noexcept { pool_->engine().dependencies().note_completion(completer); }
+
 void WorkerPool::start_counting(Worker& worker) noexcept {
   if (worker.counts_ || !manages_concurrency()) return;
   if (worker.rescuer_ || worker.sleeping_ || worker.cpu_intensive_ || worker.rebound_ || worker.written_off_) return;
@@ -65,6 +68,7 @@ void WorkerPool::stop_counting(Worker& worker) noexcept {
 
 void WorkerPool::run(Worker& worker) {
   make_current(&worker);
+  worker.track_completions(engine_.dependencies().tracks_completions());
   if (identity_.nice != 0) (void)platform::this_thread::set_nice(identity_.nice);
   if (!os_cpus_.empty()) (void)platform::this_thread::set_cpus(os_cpus_);
   std::unique_lock under(lock_);

@@ -74,10 +74,11 @@ class Reports {
     return found;
   }
   /// The text of the first of this kind; empty when there is none.
-  std::string first(Report::Kind kind) const {
+  std::string first(Report::Kind kind) const { return first_report(kind).text; }
+  Report first_report(Report::Kind kind) const {
     std::lock_guard guard(lock_);
     const auto found = std::ranges::find(reports_, kind, &Report::kind);
-    return found != reports_.end() ? found->text : std::string();
+    return found != reports_.end() ? *found : Report();
   }
 
  private:
