@@ -150,12 +150,11 @@ void check(const nlohmann::json& trace) {
   ASSERT_FALSE(trace.is_discarded()) << "no JSON";
   std::map<std::uint64_t, double> begun;
   std::set<std::uint64_t> ended;
-  std::map<std::int64_t, double> last;
   for (const auto& event : trace.at("traceEvents")) {
     const std::string kind = event.at("ph");
     if (kind == "s") begun[event.at("id")] = event.at("ts");
     if (kind == "f") ended.insert(event.at("id").get<std::uint64_t>());
-    if (kind == "X") EXPECT_GE(event.at("dur").get<double>(), 0);
+    if (kind == "X") { EXPECT_GE(event.at("dur").get<double>(), 0); }
   }
   EXPECT_EQ(begun.size(), ended.size());
   for (const auto& event : trace.at("traceEvents")) {
