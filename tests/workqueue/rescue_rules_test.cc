@@ -6,7 +6,7 @@
 namespace upci::inline UPCI_VARIANT::test {
 namespace {
 
-WorkqueueSnapshot look_at(const Engine& engine, const std::string& queue) {
+[[maybe_unused]] WorkqueueSnapshot look_at(const Engine& engine, const std::string& queue) {
   for (const WorkqueueSnapshot& shot : engine.snapshot(false).workqueues) {
     if (shot.name == queue) return shot;
   }
