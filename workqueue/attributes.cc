@@ -102,6 +102,7 @@ Result<WorkerPool*> EngineState::unbound_pool(const WorkerPool::Identity& identi
 /// Chooses the pwq of each CPU by the queue's attributes and the CPUs that are online, and puts them in place. Nothing is
 /// changed when a pool cannot be made. Under unbound_ and the queue's mutex.
 Result<void> EngineState::install_pwqs(QueueState& queue) {
+  if (stopped_) return fail(Errc::kState, "the engine is shutting down");
   const CpuSet allowed = allowed_cpus(queue);
   CpuSet online;
   for (const Topology::Cpu& cpu : topology().cpus()) {

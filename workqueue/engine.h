@@ -83,10 +83,10 @@ class Engine {
     BlockingTier blocking = BlockingTier::kAuto;
     bool keep_requesters = false;  // the stack of each queueing, for reports; costs microseconds each
     DependencyTracking track_dependencies = DependencyTracking::kDefault;
-    bool measure_latency = false;  // histograms of queue -> start and of run times, by function
-    std::string trace = {};        // a file for a trace of the engine's whole life; empty: none
-    bool control = false;          // serve_control() at once; where that fails, the log says so
-    bool power_efficient = false;  // kWqPowerEfficient queues are unbound
+    bool measure_latency = false;                         // histograms of queue -> start and of run times, by function
+    std::string trace = {};                               // a file for a trace of the engine's whole life; empty: none
+    bool control = false;                                 // serve_control() at once; where that fails, the log says so
+    bool power_efficient = false;                         // kWqPowerEfficient queues are unbound
     AffinityScope default_scope = AffinityScope::kCache;  // of unbound queues
     ReportSink report = {};                               // where reports go; the log, when empty
   };

@@ -69,7 +69,9 @@ Result<void> EngineState::start() {
 
 std::size_t EngineState::stop(Deadline deadline) {
   {
+    // Both: from here on neither queues nor pools are added.
     std::lock_guard registry_guard(registry_);
+    std::lock_guard unbound_guard(unbound_);
     stopped_ = true;
     for_each_pool([](WorkerPool& pool) { pool.stop(); });
     for (const auto& queue : queues_) {

@@ -164,7 +164,7 @@ class EngineState : public std::enable_shared_from_this<EngineState> {
   Result<void> set_up(QueueState& queue, std::string name, WqFlags flags, int max_active, bool ordered);
   void give_back(QueueState& queue) noexcept;
   WorkerPool* where_it_runs(QueueState& queue, Work& work, std::uint64_t data) noexcept;
-  bool refuse(QueueState& queue, const Work& work, const char* call) noexcept;
+  bool refuse(QueueState& queue, std::uint32_t state, const Work& work, const char* call) noexcept;
 
   void hand_over(NodeActive& node) noexcept;
   void unplug(QueueState& queue) noexcept;
@@ -202,7 +202,7 @@ class EngineState : public std::enable_shared_from_this<EngineState> {
   std::vector<std::unique_ptr<QueueState>> queues_;  // R: by number
   std::deque<int> free_numbers_;                     // R: of destroyed queues, the longest dead first
   bool freezing_ = false;                            // R
-  bool stopped_ = false;                             // R
+  bool stopped_ = false;                             // R and U to write, either to read
 
   mutable Mutex unbound_;                   // attributes of all unbound queues, and their pools
   CpuSet unbound_cpumask_;                  // U

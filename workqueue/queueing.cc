@@ -98,14 +98,14 @@ bool EngineState::queue(int cpu, QueueState& queue, Work& work) noexcept {
   const int index = cpu_index(target);
   const std::uint32_t state = queue.state.load(std::memory_order_relaxed);
   if (index < 0 || !WorkAccess::has_function(work) || (state & QueueState::kDead) != 0) [[unlikely]] {
-    return refuse(queue, work, "queue_work");
+    return refuse(queue, state, work, "queue_work");
   }
   if ((state & QueueState::kDraining) != 0 && !is_chained(queue)) [[unlikely]]
-    return refuse(queue, work, "queue_work");
+    return refuse(queue, state, work, "queue_work");
   const Entering entering(queue);
   PoolWorkqueue* const pwq = queue.by_cpu[slot_of(queue, index)].load(std::memory_order_acquire);
   if (pwq == nullptr) [[unlikely]]
-    return refuse(queue, work, "queue_work");
+    return refuse(queue, state | QueueState::kDead, work, "queue_work");  // it was destroyed since
   WorkerPool* pool = pwq->pool;
   const std::uint64_t queued = WorkAccess::kPending | WorkAccess::workqueue_bits(queue.number());
   auto& data = WorkAccess::data(work);
@@ -141,7 +141,7 @@ bool EngineState::queue_owned(int cpu, QueueState& queue, Work& work) noexcept {
                                  ? queue.by_cpu[slot_of(queue, index)].load(std::memory_order_acquire)
                                  : nullptr;
   if (pwq == nullptr || ((state & QueueState::kDraining) != 0 && !is_chained(queue))) [[unlikely]] {
-    refuse(queue, work, "an expired timer");
+    refuse(queue, state, work, "an expired timer");
     WorkAccess::data(work).fetch_and(~WorkAccess::kPending, std::memory_order_release);
     return false;
   }
@@ -159,9 +159,8 @@ bool EngineState::queue_owned(int cpu, QueueState& queue, Work& work) noexcept {
   return true;
 }
 
-/// Says why nothing was queued. Always false.
-bool EngineState::refuse(QueueState& queue, const Work& work, const char* call) noexcept {
-  const std::uint32_t state = queue.state.load(std::memory_order_relaxed);
+/// Says why nothing was queued; `state` is what the caller saw, for it may have changed since. Always false.
+bool EngineState::refuse(QueueState& queue, std::uint32_t state, const Work& work, const char* call) noexcept {
   if (!WorkAccess::has_function(work)) {
     report_caller(Report::Kind::kMisuse, fmt::format("{}: the work has no function", call));
   } else if ((state & QueueState::kDead) != 0) {

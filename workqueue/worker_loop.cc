@@ -100,25 +100,23 @@ void WorkerPool::run(Worker& worker) {
 
 /// Runs items as long as this worker is to. Kernel: the inner loop of worker_thread.
 void WorkerPool::work_off(Worker& worker, std::unique_lock<platform::Mutex>& under) {
-  constexpr unsigned kLookRound = 16;  // items
-  unsigned rounds = 0;
   engine_.overseer().note_running();
-  while (keep_working() && !stopping_ && !worker.written_off_) {
+  while (!stopping_ && !worker.written_off_) {
+    start_counting(worker);  // not yet done where its CPU has only just come back
+    if (!keep_working()) return;
     if (nr_unannounced_ != 0) {
       look_for_awake();
       if (!keep_working()) return;
     }
     if (worklist_.empty()) {
       take_inbox();
-      rounds = 0;
       continue;
     }
     if (!may_start_working() && !managing_ && !lacks_worker_) {
       manage_workers(under);
       continue;
     }
-    // At each batch, and now and then: to ask where it is costs as much as a short item.
-    if (identity_.kind == Kind::kPercpu && rounds++ % kLookRound == 0) {
+    if (identity_.kind == Kind::kPercpu) {
       come_home(worker, under);
       if (worklist_.empty() || !keep_working()) continue;
     }

@@ -88,7 +88,7 @@ class Reports {
 
 inline std::unique_ptr<Engine> make_engine(Engine::Options options = engine_options()) {
   auto engine = Engine::create(std::move(options));
-  EXPECT_TRUE(engine.has_value());
+  EXPECT_TRUE(engine.has_value()) << engine.error().message();
   return engine ? std::move(*engine) : nullptr;
 }
 
