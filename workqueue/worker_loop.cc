@@ -102,7 +102,8 @@ void WorkerPool::run(Worker& worker) {
 void WorkerPool::work_off(Worker& worker, std::unique_lock<platform::Mutex>& under) {
   engine_.overseer().note_running();
   while (!stopping_ && !worker.written_off_) {
-    start_counting(worker);  // not yet done where its CPU has only just come back
+    if (identity_.kind == Kind::kPercpu) come_home(worker, under);
+    start_counting(worker);  // not yet done where the CPU has only just come back
     if (!keep_working()) return;
     if (nr_unannounced_ != 0) {
       look_for_awake();
@@ -115,10 +116,6 @@ void WorkerPool::work_off(Worker& worker, std::unique_lock<platform::Mutex>& und
     if (!may_start_working() && !managing_ && !lacks_worker_) {
       manage_workers(under);
       continue;
-    }
-    if (identity_.kind == Kind::kPercpu) {
-      come_home(worker, under);
-      if (worklist_.empty() || !keep_working()) continue;
     }
     if (assign(worker, worklist_.front())) process_scheduled(worker, under);
   }
@@ -246,7 +243,11 @@ bool WorkerPool::assign(Worker& worker, Work& work) noexcept {
 }
 
 void WorkerPool::process_scheduled(Worker& worker, std::unique_lock<platform::Mutex>& under) {
-  while (!worker.scheduled_.empty()) process(worker, worker.scheduled_.front(), under);
+  for (bool first = true; !worker.scheduled_.empty(); first = false) {
+    // What others have put here meanwhile may have come after the CPU did.
+    if (!first && identity_.kind == Kind::kPercpu) come_home(worker, under);
+    process(worker, worker.scheduled_.front(), under);
+  }
 }
 
 void WorkerPool::process(Worker& worker, Work& work, std::unique_lock<platform::Mutex>& under) {

@@ -35,12 +35,13 @@ TEST(Hotplug, WorkOfACpuThatHasGoneRunsElsewhereIsCountedAndComesBackWithTheCpu)
     EXPECT_GE(engine->stats(1).displaced, 1U);
 
     platform::sim::set_online(os_cpu, true);
-    EXPECT_EQ(run_on(*engine, 1, where), os_cpu);
+    // Not at once where a worker has looked for its CPU just before.
+    EXPECT_TRUE(eventually([&] { return run_on(*engine, 1, where) == os_cpu; }));
     const std::uint64_t displaced = engine->stats(1).displaced;
     EXPECT_EQ(run_on(*engine, 1, where), os_cpu);
     // One that tried in vain just before the CPU came back may be counted late.
     EXPECT_LE(engine->stats(1).displaced, displaced + 1);
-    EXPECT_EQ(where.runs.load(), 6);
+    EXPECT_GE(where.runs.load(), 6);
   });
 }
 
