@@ -26,8 +26,8 @@ Result<int> parse_number(std::string_view key, std::string_view text, int low, i
 std::vector<std::string> control_directories() {
   std::vector<std::string> directories;
   const char* runtime = std::getenv("XDG_RUNTIME_DIR");
-  if (runtime != nullptr && runtime[0] == '/') directories.push_back(std::string(runtime) + "/upci");
-  if (::geteuid() == 0) directories.push_back("/run/upci");
+  if (runtime != nullptr && runtime[0] == '/') directories.push_back(fmt::format("{}/upci", runtime));
+  if (::geteuid() == 0) directories.emplace_back("/run/upci");
   directories.push_back(fmt::format("/tmp/upci-{}", ::geteuid()));
   return directories;
 }

@@ -16,9 +16,9 @@ namespace {
 /// Puts commas between what is added.
 class List {
  public:
-  void add(std::string item) {
+  void add(const std::string& item) {
     if (!text_.empty()) text_ += ",";
-    text_ += std::move(item);
+    text_ += item;
   }
   std::string array() const { return "[" + text_ + "]"; }
 

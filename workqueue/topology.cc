@@ -54,8 +54,8 @@ std::vector<Pu> processing_units(hwloc_topology_t topology) {
       holder = holder->parent;
     }
     const int node = holder != nullptr ? hwloc_bitmap_first(holder->nodeset) : 0;
-    const hwloc_obj_t core = hwloc_get_ancestor_obj_by_type(topology, HWLOC_OBJ_CORE, pu);
-    const hwloc_obj_t cache = last_level_cache(pu);
+    const hwloc_obj* core = hwloc_get_ancestor_obj_by_type(topology, HWLOC_OBJ_CORE, pu);
+    const hwloc_obj* cache = last_level_cache(pu);
     units.push_back({.os_index = static_cast<int>(pu->os_index),
                      .node = std::max(node, 0),
                      .core = static_cast<int>(core != nullptr ? core->logical_index : pu->logical_index),

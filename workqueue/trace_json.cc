@@ -3,6 +3,9 @@
 // name. Times are microseconds.
 #include <fmt/format.h>
 #include <unistd.h>
+#include <numeric>
+#include <tuple>
+#include <vector>
 
 #include <algorithm>
 #include <cerrno>
@@ -26,9 +29,15 @@ class Writer {
 
   Result<void> write() {
     // Threads' events come from one shard each, but what is told of a sleeping thread comes from others.
-    std::ranges::stable_sort(trace_.events, [](const TraceEvent& a, const TraceEvent& b) {
-      return std::pair(a.thread, a.ns) < std::pair(b.thread, b.ns);
-    });
+    // Equal times stay in the order of their noting.
+    std::vector<std::size_t> order(trace_.events.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::ranges::sort(order, {},
+                      [this](std::size_t i) { return std::tuple(trace_.events[i].thread, trace_.events[i].ns, i); });
+    std::vector<TraceEvent> sorted;
+    sorted.reserve(order.size());
+    for (const std::size_t i : order) sorted.push_back(trace_.events[i]);
+    trace_.events = std::move(sorted);
     pair_up();
     text_ = fmt::format(
         "{{\"displayTimeUnit\":\"ns\",\"otherData\":{{\"program\":\"upci\",\"dropped_events\":{}}},\n\"traceEvents\":["

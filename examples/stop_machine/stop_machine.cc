@@ -83,7 +83,7 @@ class StopMachine {
   }
 
  private:
-  static constexpr std::uint32_t kIdle = 0, kPrepare = 1, kHold = 2, kRun = 3, kLeave = 4;
+  static constexpr std::uint32_t kIdle = 0, kPrepare = 1, kRun = 2, kLeave = 3;
   const std::vector<int> cpus_;
   platform::Atomic<std::uint32_t> state_{kIdle};
   platform::Atomic<std::size_t> arrived_{0};

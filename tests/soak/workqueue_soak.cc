@@ -318,7 +318,7 @@ long resident_kib() {
 int soak(std::uint64_t seed, platform::Nanoseconds span) {
   const auto start = platform::Clock::now();
   const auto round = std::min<platform::Nanoseconds>(span / 5, 10s);
-  long warm = 0;
+  [[maybe_unused]] long warm = 0;
   long operations = 0;
   auto minute = start;
   for (std::uint64_t i = 0; platform::Clock::now() - start < span; i++) {
