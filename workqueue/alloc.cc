@@ -107,6 +107,9 @@ Result<PoolWorkqueue*> EngineState::pwq_in(QueueState& queue, WorkerPool& pool) 
   auto found = std::ranges::find(queue.pwqs, &pool, [](const auto& pwq) { return pwq->pool; });
   if (found == queue.pwqs.end()) {
     queue.pwqs.push_back(std::make_unique<PoolWorkqueue>());
+    // Once and for all: callers read them under no lock.
+    queue.pwqs.back()->pool = &pool;
+    queue.pwqs.back()->queue = &queue;
     found = queue.pwqs.end() - 1;
   } else if (queue.is_unbound()) {
     std::rotate(found, found + 1, queue.pwqs.end());  // now the newest
@@ -114,8 +117,6 @@ Result<PoolWorkqueue*> EngineState::pwq_in(QueueState& queue, WorkerPool& pool) 
   }
   PoolWorkqueue& pwq = **found;
   std::lock_guard guard(pool.lock());
-  pwq.pool = &pool;
-  pwq.queue = &queue;
   pwq.node = nullptr;
   if (queue.is_unbound()) {
     const int node = queue.is_ordered() ? -1 : pool.identity().node;  // one limit, whatever its pool

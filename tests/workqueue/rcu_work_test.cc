@@ -20,7 +20,7 @@ struct Reclaim {
 template <class F>
 void under_very_many_schedules(F body) {
 #if defined(UPCI_SIM)
-  for_each_seed(10'000, body);
+  for_each_seed(std::min(10'000U, kMostSeeds), body);
 #else
   under_many_schedules(body, 200);
 #endif

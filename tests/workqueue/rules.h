@@ -29,9 +29,25 @@ namespace upci::inline UPCI_VARIANT::test {
 
 using namespace std::chrono_literals;
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define UPCI_SANITIZED 1
+#endif
+#endif
+#if defined(UPCI_SANITIZED)
+inline constexpr unsigned kMostSeeds = 100;  // each takes ten times as long
+inline constexpr unsigned kMostRounds = 8;
+#else
+inline constexpr unsigned kMostSeeds = 100'000;
+inline constexpr unsigned kMostRounds = 100'000;
+#endif
+
 /// Runs the body many times: 1,000 seeds in simulation (or fewer, where each takes long); `rounds` times on real threads.
+/// Fewer under sanitizers.
 template <class F>
 void under_many_schedules(F body, unsigned rounds = 30, unsigned seeds = 1000) {
+  rounds = std::min(rounds, kMostRounds);
+  seeds = std::min(seeds, kMostSeeds);
 #if defined(UPCI_SIM)
   (void)rounds;
   for_each_seed(seeds, body);
