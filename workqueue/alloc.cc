@@ -172,6 +172,13 @@ void EngineState::destroy(QueueState& queue) noexcept {
   drain(queue);
   queue.state.fetch_or(QueueState::kDead, std::memory_order_seq_cst);
   flush(queue);  // what slipped in between
+  // Joined under no lock: as any worker, it may still want the queue's mutex (unplug()).
+  std::unique_ptr<Rescuer> rescuer;
+  {
+    std::lock_guard guard(queue.mutex);
+    rescuer = std::move(queue.rescuer);
+  }
+  rescuer.reset();
   std::lock_guard registry_guard(registry_);
   if (stopped_) return;
   std::lock_guard unbound_guard(unbound_);

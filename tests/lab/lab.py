@@ -88,7 +88,10 @@ def run(options):
     if unknown:
         print(f"lab: there is no case {', '.join(unknown)}; tools/lab list shows them", file=sys.stderr)
         return USAGE
-    chosen = [case for case in cases if not options.case or case.name in options.case]
+    # The boot of another kernel than the usual one is run by name.
+    named = {boot.name for boot in BOOTS if boot.oracle}
+    chosen = [case for case in cases
+              if (case.name in options.case if options.case else case.boot not in named)]
     check_environment()
     boots = [boot for boot in BOOTS if any(case.boot == boot.name for case in chosen)]
     machines = {boot.name: machine_for(boot) for boot in boots}

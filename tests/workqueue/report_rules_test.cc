@@ -72,6 +72,7 @@ TEST(ReportRules, Rule28SoIsWaitingForAnItemOfSuchAQueueButNotCancellingIt) {
     EXPECT_TRUE(eventually([&] { return stage.load() == 1; }));
     gate.open();
     engine->flush_work(waits.work);
+    engine->flush_workqueue(*without);
     Gate again;
     Task runs([&] { again.pass(); });
     engine->queue_work_on(2, *without, runs.work);

@@ -20,6 +20,8 @@ TEST(Watchdog, AStallReportSaysWhetherTheCpuItselfRuns) {
         const std::string text = reports.first(Report::Kind::kStall);
         EXPECT_NE(text.find("watchdog thread answered within"), std::string::npos) << text;
         EXPECT_NE(text.find("Occupied::spin"), std::string::npos) << text;
+        spinning.release();
+        engine->flush_work(behind.work);
       },
       1);
 }
