@@ -243,10 +243,10 @@ bool WorkerPool::assign(Worker& worker, Work& work) noexcept {
 }
 
 void WorkerPool::process_scheduled(Worker& worker, std::unique_lock<platform::Mutex>& under) {
-  for (bool first = true; !worker.scheduled_.empty(); first = false) {
-    // What others have put here meanwhile may have come after the CPU did.
-    if (!first && identity_.kind == Kind::kPercpu) come_home(worker, under);
+  while (!worker.scheduled_.empty()) {
     process(worker, worker.scheduled_.front(), under);
+    // What others have put here meanwhile may have come after the CPU did. This can let go of the lock: look again.
+    if (identity_.kind == Kind::kPercpu && !worker.scheduled_.empty()) come_home(worker, under);
   }
 }
 
