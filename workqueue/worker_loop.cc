@@ -74,7 +74,8 @@ void WorkerPool::run(Worker& worker) {
   std::unique_lock under(lock_);
   worker.thread_id_ = platform::this_thread::id();
   if (engine_.options().blocking == BlockingTier::kSwitches && identity_.kind == Kind::kPercpu) watch(worker);
-  while (!stopping_ && !retired_ && !worker.written_off_) {
+  // A retired pool can still have a barrier, of an item that was taken back: its flusher waits.
+  while (!stopping_ && !worker.written_off_ && (!retired_ || has_work())) {
     if (!need_more_worker()) {
       // It counts while it serves events and timers: what these queue here is then its own to run, and wakes nobody else.
       const Idle idled = idle(worker, under);
@@ -113,7 +114,7 @@ void WorkerPool::work_off(Worker& worker, std::unique_lock<platform::Mutex>& und
       take_inbox();
       continue;
     }
-    if (!may_start_working() && !managing_ && !lacks_worker_) {
+    if (!may_start_working() && !managing_ && !lacks_worker_ && !retired_) {
       manage_workers(under);
       continue;
     }

@@ -371,5 +371,32 @@ TEST(ActiveRules, Rule01NoItemIsLostWhileAttributesChange) {
       10);
 }
 
+/// The pool of old attributes goes while a flusher of a work that was taken back still waits there.
+TEST(ActiveRules, Rule15AFlushEndsThoughItsWorkWasTakenBackAndAttributesChange) {
+  under_many_schedules(
+      [] {
+        auto engine = make_engine();
+        auto queue = make_queue(*engine, kWqUnbound | kWqFreezable);
+        engine->freeze_workqueues();  // so that the work waits, and its flushers with it
+        Task task([] {});
+        in_threads(3, [&](unsigned thread) {
+          for (int step = 0; step < 5; step++) {
+            if (thread == 0) {
+              change_something(*engine, *queue, Change::kAttributes, step);
+            } else if (thread == 1) {
+              engine->queue_work(*queue, task.work);
+              platform::this_thread::yield();
+              engine->cancel_work(task.work);
+            } else {
+              engine->flush_work(task.work);
+            }
+          }
+        });
+        engine->thaw_workqueues();
+        EXPECT_EQ(task.runs.load(), 0);
+      },
+      10);
+}
+
 }  // namespace
 }  // namespace upci::inline UPCI_VARIANT::test
