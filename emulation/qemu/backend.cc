@@ -49,6 +49,9 @@ Result<std::shared_ptr<Backend>> Backend::create(std::string name, int node, std
   }
   backend->interrupts_ = std::make_unique<Interrupts>(backend->access_, backend->machine_->qtest(), backend->fabric_,
                                                       backend->machine_->take_doorbell());
+  if (backend->interrupts_->count() == 0) {
+    backend->line_ = PolledLine::find(backend->access_, backend->machine_->qtest(), backend->fabric_);
+  }
   return backend;
 }
 

@@ -8,6 +8,7 @@
 #include "emulation/qemu/fabric.h"
 #include "emulation/qemu/interrupts.h"
 #include "emulation/qemu/machine.h"
+#include "emulation/qemu/polled_line.h"
 #include "emulation/qemu/reflector.h"
 #include "pci/backend.h"
 
@@ -28,7 +29,10 @@ class Backend final : public pci::Backend, private device::DeviceControl {
   void bar_write(unsigned bar, std::uint64_t offset, unsigned width, std::uint64_t value) override;
   device::DeviceControl& control() override { return *this; }
   device::DmaSpace& dma() override { return *machine_->ram(); }
-  device::IrqSource& irqs() override { return *interrupts_; }
+  device::IrqSource& irqs() override {
+    if (line_ != nullptr) return *line_;
+    return *interrupts_;
+  }
 
  private:
   Backend(std::string name, int node, std::unique_ptr<Machine> machine, std::unique_ptr<Reflector> reflector)
@@ -58,6 +62,7 @@ class Backend final : public pci::Backend, private device::DeviceControl {
   platform::Mutex access_;
   Fabric fabric_;                           // access_, as is the machine's qtest; bar() is const after create()
   std::unique_ptr<Interrupts> interrupts_;  // const after create()
+  std::unique_ptr<PolledLine> line_;        // const after create(); where there are no messages
   std::uint16_t express_ = 0;               // const after create(): the PCI Express capability, or 0
   bool function_reset_ = false;             // const after create(): the device has FLR
   bool bus_master_ = true;                  // access_; false only when it is certainly off

@@ -18,8 +18,8 @@ namespace upci::inline UPCI_VARIANT::emulation::qemu {
 
 /// QEMU itself signals the caller's eventfds, once for each message that the device sends.
 ///
-/// MSI-X: as many vectors as the device's table has, at most kMaxVectors. MSI: one vector. Neither: count() is 0, and
-/// the device is to be polled (INTx is not carried).
+/// MSI-X: as many vectors as the device's table has, at most kMaxVectors. MSI: one vector. Neither: count() is 0 (polled_line.h
+/// carries INTx then).
 class Interrupts final : public device::IrqSource {
  public:
   static constexpr unsigned kMaxVectors = 64;
