@@ -4,7 +4,8 @@
 // Checked all the while: no work overlaps itself (rule 5), max_active and order hold (11, 13), nothing runs after a
 // cancel_sync (20); and at the end: each true was one run or one taking back (rule 1), and memory has not grown.
 //
-//   workqueue_soak [--seconds N] [--seed S]        on real threads
+//   workqueue_soak [--seconds N] [--seed S] [--machine 1]   on real threads; with the CPUs that the machine has (at least 4),
+//                                                           which may come and go meanwhile
 //   workqueue_soak_sim [--seeds N] [--seed S]      the same in simulation, N interleavings
 #include <unistd.h>
 
@@ -93,6 +94,7 @@ struct Plan {
   std::uint64_t seed = 1;
   platform::TimePoint end = platform::kNever;  // real
   unsigned rounds = 0;                         // simulated: of each thread; 0: until the end
+  bool machine = false;                        // real: its own topology, not a made-up one
 };
 
 struct Soak {
@@ -268,7 +270,10 @@ void Soak::settle() {
 }
 
 void Soak::run() {
-  static const Topology topology = *Topology::synthetic("numa:2 core:2");
+  static const Topology topology = plan.machine ? *Topology::detect() : *Topology::synthetic("numa:2 core:2");
+  for (int cpu = 0; cpu < kCpus; cpu++) {
+    if (topology.find(cpu) == nullptr) die("CPU " + std::to_string(cpu) + " is missing: the soak takes CPUs 0 to 3");
+  }
   auto created = Engine::create({.topology = topology, .report = [](const Report& report) {
                                    // Of the drains; everything else would be a mistake of this program or of the engine.
                                    if (report.kind == Report::Kind::kStall) die(report.text);
@@ -315,7 +320,7 @@ long resident_kib() {
 }
 
 /// Round after round, each with an engine of its own, so that what an engine leaves behind is seen, too.
-int soak(std::uint64_t seed, platform::Nanoseconds span) {
+int soak(std::uint64_t seed, platform::Nanoseconds span, bool machine) {
   const auto start = platform::Clock::now();
   const auto round = std::min<platform::Nanoseconds>(span / 5, 10s);
   [[maybe_unused]] long warm = 0;
@@ -323,7 +328,7 @@ int soak(std::uint64_t seed, platform::Nanoseconds span) {
   auto minute = start;
   for (std::uint64_t i = 0; platform::Clock::now() - start < span; i++) {
     {
-      auto one = std::make_unique<Soak>(Plan{.seed = seed + i, .end = platform::Clock::now() + round});
+      auto one = std::make_unique<Soak>(Plan{.seed = seed + i, .end = platform::Clock::now() + round, .machine = machine});
       one->run();
       operations += one->operations.load();
     }
@@ -353,6 +358,7 @@ int main(int argc, char** argv) {
   using namespace upci;
   log::set_level(log::Level::kOff);
   std::uint64_t seed = 1;
+  [[maybe_unused]] bool machine = false;
   [[maybe_unused]] std::uint64_t amount = 10;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string_view name = argv[i];
@@ -361,6 +367,8 @@ int main(int argc, char** argv) {
       seed = value;
     } else if (name == "--seconds" || name == "--seeds") {
       amount = value;
+    } else if (name == "--machine") {
+      machine = value != 0;
     } else {
       std::fprintf(stderr, "unknown option %s\n", argv[i]);
       return 2;
@@ -383,6 +391,6 @@ int main(int argc, char** argv) {
   std::printf("%llu interleavings: no rule broken\n", static_cast<unsigned long long>(amount));
   return 0;
 #else
-  return soak(seed, std::chrono::seconds(amount));
+  return soak(seed, std::chrono::seconds(amount), machine);
 #endif
 }

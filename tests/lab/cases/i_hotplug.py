@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """CPUs that really go and come back, and what the engine's per-CPU threads make of it."""
 
+import itertools
+import re
 import subprocess
 from pathlib import Path
 
@@ -8,6 +10,7 @@ from guest import facts, upci
 from registry import case
 
 _PROGRAM = Path(upci.PROGRAM).parent.parent / "tests/hotplug_follow"
+_SOAK = _PROGRAM.with_name("workqueue_soak")
 _CPU = 1
 
 
@@ -83,3 +86,30 @@ def cpuset(lab):
         (group / "cpuset.cpus").write_text(",".join(map(str, others)))
 
     _gone_and_back(lab, take, lambda _: (group / "cpuset.cpus").write_text(all_cpus))
+
+
+@case("workqueue-soak", timeout=150)
+def workqueue_soak(lab):
+    """Everything that a workqueue can be asked for, by eight producers, while three of four CPUs go and come back"""
+    lab.check(_SOAK.exists(), f"{_SOAK} is not built")
+    files = [Path(f"/sys/devices/system/cpu/cpu{cpu}/online") for cpu in (1, 2, 3)]
+    for file in files:
+        lab.finally_do(file.write_text, "1")
+    process = subprocess.Popen([str(_SOAK), "--seconds", "15", "--machine", "1"], stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)
+    lab.finally_do(process.wait)
+    lab.finally_do(process.kill)
+    gone = 0
+    for file in itertools.cycle(files):
+        file.write_text("0")
+        try:
+            process.wait(0.2)
+        except subprocess.TimeoutExpired:
+            gone += 1
+        file.write_text("1")
+        if process.poll() is not None:
+            break
+    said = process.stdout.read()
+    lab.check(process.returncode == 0 and "no rule broken" in said, f"exit code {process.returncode}: {said}")
+    operations = re.findall(r"(\d+) operations", said)[-1]
+    lab.evidence(f"{operations} operations while a CPU went away {gone} times: no rule broken")
