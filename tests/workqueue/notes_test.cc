@@ -145,6 +145,28 @@ class TraceFile {
   std::string path_ = testing::TempDir() + "upci-trace-XXXXXX";
 };
 
+/// One thread does one thing at a time: its slices lie behind or inside each other, never across.
+void check_nesting(const nlohmann::json& trace) {
+  std::map<long, std::vector<std::pair<double, double>>> tracks;  // from when till when, in us
+  for (const auto& event : trace.at("traceEvents")) {
+    if (event.at("ph") != "X") continue;
+    const double begin = event.at("ts");
+    tracks[event.at("tid")].emplace_back(begin, begin + event.at("dur").get<double>());
+  }
+  constexpr double kRounding = 0.0015;  // of nanoseconds to text
+  for (auto& [thread, slices] : tracks) {
+    std::ranges::sort(slices, [](const auto& a, const auto& b) {
+      return a.first != b.first ? a.first < b.first : a.second > b.second;
+    });
+    std::vector<double> around;  // the ends of the slices that this one lies in
+    for (const auto& [begin, end] : slices) {
+      while (!around.empty() && around.back() <= begin + kRounding) around.pop_back();
+      if (!around.empty()) { EXPECT_LE(end, around.back() + kRounding) << "thread " << thread << " at " << begin; }
+      around.push_back(end);
+    }
+  }
+}
+
 /// What must hold of every trace.
 void check(const nlohmann::json& trace) {
   ASSERT_FALSE(trace.is_discarded()) << "no JSON";
@@ -162,6 +184,7 @@ void check(const nlohmann::json& trace) {
     ASSERT_TRUE(begun.contains(event.at("id"))) << event;
     EXPECT_LE(begun[event.at("id")], event.at("ts").get<double>()) << "an arrow leads into the future";
   }
+  check_nesting(trace);
 }
 
 TEST(Trace, LeadsFromEachQueueingToItsRun) {
