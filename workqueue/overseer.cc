@@ -51,17 +51,20 @@ void Overseer::call() noexcept {
 }
 
 void Overseer::run() {
-  const Nanoseconds period = engine_.options().blocking == BlockingTier::kSampling
-                                 ? kSampleSleepers
-                                 : std::max<Nanoseconds>(engine_.options().hog_threshold / 2, 1ms);
+  const bool samples = engine_.options().blocking == BlockingTier::kSampling;
+  const Nanoseconds period =
+      samples ? kSampleSleepers : std::max<Nanoseconds>(engine_.options().hog_threshold / 2, 1ms);
+  // Where only short items run, now and then, it need not look as often: a look costs a wake-up.
+  const Nanoseconds rest = samples ? period : 2 * period;
   platform::TimePoint last_busy = platform::Clock::now();
   while (!stopping_.load(std::memory_order_seq_cst)) {
     const std::uint32_t rung = bell_.load(std::memory_order_seq_cst);
     const platform::TimePoint now = platform::Clock::now();
-    if (tick()) last_busy = now;
+    const bool busy = tick();
+    if (busy) last_busy = now;
     if (now - last_busy < kStayAwake) {
       // A call in between only means that it looks a little earlier.
-      platform::wait_word(bell_, rung, now + period);
+      platform::wait_word(bell_, rung, now + (busy ? period : rest));
       continue;
     }
     // From here on whoever begins to run calls. One more look for those that began before (as in note_running()).

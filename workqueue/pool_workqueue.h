@@ -43,10 +43,11 @@ struct PoolWorkqueue {
   static constexpr int kColors = 16;  // four bits of a work's data word
   static constexpr int kNoColor = -1;
 
-  WorkerPool* pool = nullptr;               // C
-  QueueState* queue = nullptr;              // C
-  NodeActive* node = nullptr;               // C: nullptr where the limit is the pwq's own (per-CPU workqueues)
-  int nr_active = 0;                        // P: on the worklist or running
+  WorkerPool* pool = nullptr;   // C
+  QueueState* queue = nullptr;  // C
+  NodeActive* node = nullptr;   // C: nullptr where the limit is the pwq's own (per-CPU workqueues)
+  // What the workers write for each item is on another line than what callers of queue_work read.
+  alignas(64) int nr_active = 0;            // P: on the worklist or running
   int work_color = 0;                       // P: of what is queued from now on
   int flush_color = kNoColor;               // P: the colour that a flusher waits for
   bool plugged = false;                     // P: an older pwq of an ordered queue must run dry first
