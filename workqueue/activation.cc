@@ -54,17 +54,16 @@ void WorkerPool::accept(Work& work) noexcept {
     WorkAccess::replace(work, WorkAccess::pool_bits(number_));
     return;
   }
-  std::uint64_t bits = WorkAccess::kPending | WorkAccess::kQueued | WorkAccess::pool_bits(number_) |
-                       WorkAccess::workqueue_bits(number) | WorkAccess::color_bits(pwq->work_color);
+  std::uint32_t place = WorkAccess::place_bits(number_) | WorkAccess::color_bits(pwq->work_color);
   pwq->nr_in_flight[static_cast<std::size_t>(pwq->work_color)]++;
   if (pwq->inactive.empty() && take_slot(*pwq)) {
     trace::activate_work(work);
     worklist_.push_back(work);
   } else {
-    bits |= WorkAccess::kInactive;
+    place |= WorkAccess::kInactive;
     pwq->inactive.push_back(work);
   }
-  WorkAccess::replace(work, bits);
+  WorkAccess::set_place(work, place);
 }
 
 /// Counts one more active item, if the limit allows it. Where it does not, a pwq of an unbound queue waits in line.
@@ -88,7 +87,7 @@ bool WorkerPool::take_slot(PoolWorkqueue& pwq) noexcept {
 
 void WorkerPool::activate_first(PoolWorkqueue& pwq) noexcept {
   Work& work = pwq.inactive.front();
-  WorkAccess::data(work).fetch_and(~WorkAccess::kInactive, std::memory_order_relaxed);
+  WorkAccess::set_place(work, WorkAccess::place(work) & ~WorkAccess::kInactive);
   trace::activate_work(work);
   WorkList::move_linked(work, worklist_);
 }

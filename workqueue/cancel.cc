@@ -28,8 +28,7 @@ bool take_from_list(EngineState& state, Work& work, std::uint64_t seen) noexcept
   {
     std::lock_guard guard(pool->lock());
     pool->take_inbox();
-    const std::uint64_t now = WorkAccess::data(work).load(std::memory_order_relaxed);
-    if ((now & WorkAccess::kQueued) == 0 || WorkAccess::pool_of(now) != pool->number()) return false;
+    if (!WorkAccess::is_in(work, pool->number())) return false;
     next = pool->remove(work);
   }
   if (next) state.follow_up(next);

@@ -22,7 +22,7 @@ bool EngineState::flush(Work& work, bool for_cancel) noexcept {
     const std::uint64_t data = WorkAccess::data(work).load(std::memory_order_relaxed);
     Worker* worker = nullptr;
     const PoolWorkqueue* pwq = nullptr;
-    if ((data & WorkAccess::kQueued) == 0 || WorkAccess::pool_of(data) != pool->number()) {
+    if (!WorkAccess::is_in(work, pool->number())) {
       worker = pool->find_worker_executing(work);
       if (worker == nullptr) return false;  // done, or queued elsewhere after this call began
       itself = worker == Worker::current();

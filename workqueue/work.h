@@ -27,46 +27,46 @@ class WorkFunction {
   using Plain = void (*)(Work&);
 
   explicit WorkFunction(Plain function) noexcept : invoke_(&invoke_plain) {
-    std::memcpy(target_, &function, sizeof function);
+    std::memcpy(&target_, &function, sizeof function);
   }
   template <class T>
   WorkFunction(T* object, void (T::*method)(Work&)) noexcept : invoke_(&invoke_method<T>), object_(object) {
-    static_assert(sizeof method <= sizeof target_);
-    std::memcpy(target_, &method, sizeof method);
+    // Two words (Itanium C++ ABI, section 2.3). The second is an offset within T, which 32 bits hold.
+    std::int64_t offset = 0;
+    static_assert(sizeof method == sizeof target_ + sizeof offset);
+    std::memcpy(&target_, &method, sizeof target_);
+    std::memcpy(&offset, reinterpret_cast<const char*>(&method) + sizeof target_, sizeof offset);
+    offset_ = static_cast<std::int32_t>(offset);
   }
 
   void operator()(Work& work) const { invoke_(*this, work); }
   /// False for one that was zeroed or made of a null function.
-  explicit operator bool() const noexcept {
-    static constexpr std::byte kNone[sizeof target_] = {};
-    return invoke_ != nullptr && std::memcmp(target_, kNone, sizeof target_) != 0;
-  }
+  explicit operator bool() const noexcept { return invoke_ != nullptr && (target_ != 0 || offset_ != 0); }
   /// A number that tells functions apart, for tables and traces: the address of a plain function or of a method.
-  std::uintptr_t address() const noexcept {
-    std::uintptr_t address = 0;
-    std::memcpy(&address, target_, sizeof address);
-    return address;
-  }
+  std::uintptr_t address() const noexcept { return target_; }
   friend bool operator==(const WorkFunction& a, const WorkFunction& b) noexcept {
-    return a.invoke_ == b.invoke_ && std::memcmp(a.target_, b.target_, sizeof a.target_) == 0;
+    return a.invoke_ == b.invoke_ && a.target_ == b.target_ && a.offset_ == b.offset_;
   }
 
  private:
   static void invoke_plain(const WorkFunction& self, Work& work) {
     Plain function;
-    std::memcpy(&function, self.target_, sizeof function);
+    std::memcpy(&function, &self.target_, sizeof function);
     function(work);
   }
   template <class T>
   static void invoke_method(const WorkFunction& self, Work& work) {
     void (T::*method)(Work&);
-    std::memcpy(&method, self.target_, sizeof method);
+    const std::int64_t words[2] = {static_cast<std::int64_t>(self.target_), self.offset_};
+    static_assert(sizeof method == sizeof words);
+    std::memcpy(&method, words, sizeof words);
     (static_cast<T*>(self.object_)->*method)(work);
   }
 
   void (*invoke_)(const WorkFunction&, Work&);
   void* object_ = nullptr;
-  std::byte target_[2 * sizeof(void*)] = {};
+  std::uintptr_t target_ = 0;  // the function, or the first word of the method's pointer
+  std::int32_t offset_ = 0;    // its second word
 };
 
 /// A deferred call. It must outlive its being queued, but not its run: the function may free it.
@@ -95,8 +95,10 @@ class Work : private WorkNode {
   static constexpr std::uint64_t kPending = 1;
 
   platform::Atomic<std::uint64_t> data_{0};  // atomic; its fields are described in workqueue/work_data.h
-  const WorkFunction function_;              // const
   std::uint64_t queued_at_ = 0;  // when it was queued, in ns, while latencies are measured: as WorkNode::next
+  [[no_unique_address]] const WorkFunction function_;  // const; leaves room for the next one in its last word
+  platform::Atomic<std::uint32_t> place_{0};           // atomic; written under the lock of the pool that it names
 };
+static_assert(sizeof(Work) <= 64);  // one cache line
 
 }  // namespace upci::inline UPCI_VARIANT

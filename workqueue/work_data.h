@@ -1,19 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // How the engine sees a Work: its data word, its list node, its function.
 //
-//   63       48 47            32 31       8 7   4    3         2       1        0
-//   [ disabled ][ workqueue + 1 ][ pool + 1 ][colour][INACTIVE][LINKED][QUEUED][PENDING]
+//   data   63       48 47            32 31       8 7        1     0
+//          [ disabled ][ workqueue + 1 ][ pool + 1 ][ unused ][PENDING]
+//   place  31       8 7   4    1         0
+//          [ pool + 1 ][colour][INACTIVE][LINKED]
 //
 // PENDING  somebody owns the right to queue the work: the queueing call, then the list or the timer, then, for a moment,
 //          the worker or the canceller. Whoever sets it owns the work until it is cleared (rules 1, 4).
-// QUEUED   the work is on a list of the pool named: its worklist, a worker's scheduled list, or the inactive list of a pwq.
-//          Changed under that pool's lock only. PENDING without QUEUED: on its way, in the pool's inbox or on a timer.
-// LINKED   the next work of the list belongs to this one and moves along with it (a flush barrier). Changed as QUEUED.
-// INACTIVE the list is the inactive list of its pwq. Changed as QUEUED.
-// colour   of the flush that it belongs to. Set with QUEUED.
 // workqueue  the number of the workqueue that it is queued on; 0 when not queued, and for a flush barrier.
 // pool     the pool that it is queued on or, when not queued, the one where it ran last. 0: it was never queued.
 // disabled how often disable_work was called more than enable_work. Changed by anyone, at any time.
+//
+// place    0, or the pool on one of whose lists the work is: its worklist, a worker's scheduled list, or the inactive list of
+//          a pwq. Changed under that pool's lock only; who does not hold it must not trust it. PENDING without a place: on its
+//          way, in the pool's inbox, or on a timer.
+// LINKED   the next work of the list belongs to this one and moves along with it (a flush barrier).
+// INACTIVE the list is the inactive list of its pwq.
+// colour   of the flush that it belongs to.
+// A word of its own, so that moving a work from list to list takes no locked instruction.
 #pragma once
 
 #include <cstdint>
@@ -25,11 +30,6 @@ namespace upci::inline UPCI_VARIANT {
 
 struct WorkAccess {
   static constexpr std::uint64_t kPending = Work::kPending;
-  static constexpr std::uint64_t kQueued = 2;
-  static constexpr std::uint64_t kLinked = 4;
-  static constexpr std::uint64_t kInactive = 8;
-  static constexpr unsigned kColorShift = 4;
-  static constexpr std::uint64_t kColorMask = 0xfULL << kColorShift;
   static constexpr unsigned kPoolShift = 8;
   static constexpr std::uint64_t kPoolMask = 0xffffffULL << kPoolShift;
   static constexpr unsigned kWorkqueueShift = 32;
@@ -38,7 +38,17 @@ struct WorkAccess {
   static constexpr std::uint64_t kDisabledOne = 1ULL << kDisabledShift;
   static constexpr std::uint64_t kDisabledMask = 0xffffULL << kDisabledShift;
 
+  static constexpr std::uint32_t kLinked = 1;
+  static constexpr std::uint32_t kInactive = 2;
+  static constexpr unsigned kColorShift = 4;
+  static constexpr std::uint32_t kColorMask = 0xfU << kColorShift;
+  static constexpr std::uint32_t kPlaceMask = 0xffffff00U;
+
   static platform::Atomic<std::uint64_t>& data(Work& work) noexcept { return work.data_; }
+  static std::uint32_t place(const Work& work) noexcept { return work.place_.load(std::memory_order_relaxed); }
+  static void set_place(Work& work, std::uint32_t place) noexcept {
+    work.place_.store(place, std::memory_order_relaxed);
+  }
   static const WorkFunction& function(const Work& work) noexcept { return work.function_; }
   static bool has_function(const Work& work) noexcept { return static_cast<bool>(work.function_); }
   static std::uint64_t& queued_at(Work& work) noexcept { return work.queued_at_; }
@@ -61,8 +71,11 @@ struct WorkAccess {
   }
   static std::uint64_t pool_bits(int pool) noexcept { return static_cast<std::uint64_t>(pool + 1) << kPoolShift; }
 
-  static int color_of(std::uint64_t data) noexcept { return static_cast<int>((data & kColorMask) >> kColorShift); }
-  static std::uint64_t color_bits(int color) noexcept { return static_cast<std::uint64_t>(color) << kColorShift; }
+  /// Whether the work is on a list of this pool, whose lock the caller holds.
+  static bool is_in(const Work& work, int pool) noexcept { return (place(work) & kPlaceMask) == place_bits(pool); }
+  static std::uint32_t place_bits(int pool) noexcept { return static_cast<std::uint32_t>(pool + 1) << kPoolShift; }
+  static int color_of(std::uint32_t place) noexcept { return static_cast<int>((place & kColorMask) >> kColorShift); }
+  static std::uint32_t color_bits(int color) noexcept { return static_cast<std::uint32_t>(color) << kColorShift; }
 
   /// Replaces everything but the disable depth, which others may change meanwhile.
   static void replace(Work& work, std::uint64_t bits) noexcept {
@@ -102,7 +115,7 @@ class WorkList {
   static void move_linked(Work& first, WorkList& to) noexcept {
     Work* work = &first;
     for (;;) {
-      const bool linked = (WorkAccess::data(*work).load(std::memory_order_relaxed) & WorkAccess::kLinked) != 0;
+      const bool linked = (WorkAccess::place(*work) & WorkAccess::kLinked) != 0;
       WorkNode* next = WorkAccess::node(*work).next;
       erase(*work);
       to.push_back(*work);

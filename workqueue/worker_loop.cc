@@ -255,13 +255,14 @@ void WorkerPool::process(Worker& worker, Work& work, std::unique_lock<platform::
   const std::uint64_t data = WorkAccess::data(work).load(std::memory_order_relaxed);
   const WorkFunction function = WorkAccess::function(work);
   PoolWorkqueue* const pwq = pwq_of(WorkAccess::workqueue_of(data));  // nullptr: a flush barrier
-  begin(worker, work, function, pwq, WorkAccess::color_of(data));
+  begin(worker, work, function, pwq, WorkAccess::color_of(WorkAccess::place(work)));
   WorkList::erase(work);
+  WorkAccess::set_place(work, 0);
   latency::Run notes(engine_, work, function, pwq, cpu());
   // Clears PENDING: from here on it can be queued again (rule 4). A losing queue_work was a releasing read-modify-write on
   // the same word, and this is an acquiring one that comes after it: what its caller wrote before, the function reads after
   // (rule 2). The kernel, whose losers write nothing, has an smp_mb() here.
-  WorkAccess::replace(work, WorkAccess::pool_bits(number_));
+  WorkAccess::data(work).fetch_and(~(WorkAccess::kPending | WorkAccess::kWorkqueueMask), std::memory_order_acq_rel);
   // Where this worker does not count, the next item may start beside it.
   if (!worker.counts_) kick();
   under.unlock();

@@ -48,33 +48,36 @@ void WorkerPool::wake_one() noexcept {
 
 FollowUp WorkerPool::remove(Work& work) noexcept {
   const std::uint64_t data = WorkAccess::data(work).load(std::memory_order_relaxed);
-  const bool inactive = (data & WorkAccess::kInactive) != 0;
+  const std::uint32_t place = WorkAccess::place(work);
+  const bool inactive = (place & WorkAccess::kInactive) != 0;
   // A barrier that was linked behind the work completes where it stands, but an inactive list is no place to stand alone.
-  if (inactive && (data & WorkAccess::kLinked) != 0) {
+  if (inactive && (place & WorkAccess::kLinked) != 0) {
     WorkList::move_linked(WorkAccess::from_node(*WorkAccess::node(work).next), worklist_);
   }
   WorkList::erase(work);
+  WorkAccess::set_place(work, 0);
   WorkAccess::replace(work, WorkAccess::kPending | WorkAccess::pool_bits(number_));
   FollowUp next;
   if (PoolWorkqueue* pwq = pwq_of(WorkAccess::workqueue_of(data))) {
-    next = finish(*pwq, WorkAccess::color_of(data), !inactive);
+    next = finish(*pwq, WorkAccess::color_of(place), !inactive);
   }
   kick();
   return next;
 }
 
 void WorkerPool::insert_barrier(FlushBarrier& barrier, Work& target, Worker* worker) noexcept {
-  std::uint64_t linked = 0;
+  std::uint32_t linked = 0;
   WorkNode* position = nullptr;
   if (worker != nullptr) {
     position = worker->scheduled_.begin();
   } else {
     // Others may have flushed the same work before: their barriers are linked behind it, ours goes between.
     position = WorkAccess::node(target).next;
-    linked = WorkAccess::data(target).load(std::memory_order_relaxed) & WorkAccess::kLinked;
-    WorkAccess::data(target).fetch_or(WorkAccess::kLinked, std::memory_order_relaxed);
+    linked = WorkAccess::place(target) & WorkAccess::kLinked;
+    WorkAccess::set_place(target, WorkAccess::place(target) | WorkAccess::kLinked);
   }
-  WorkAccess::replace(barrier, WorkAccess::kPending | WorkAccess::kQueued | linked | WorkAccess::pool_bits(number_));
+  WorkAccess::replace(barrier, WorkAccess::kPending | WorkAccess::pool_bits(number_));
+  WorkAccess::set_place(barrier, WorkAccess::place_bits(number_) | linked);
   WorkList::insert_before(position, barrier);
 }
 
@@ -244,6 +247,7 @@ void WorkerPool::stop() noexcept {
     while (!list.empty()) {
       Work& work = list.front();
       WorkList::erase(work);
+      WorkAccess::set_place(work, 0);
       // Somebody may still flush what is dropped: a barrier's function lets him go.
       const bool barrier = WorkAccess::workqueue_of(WorkAccess::data(work).load(std::memory_order_relaxed)) < 0;
       WorkAccess::replace(work, WorkAccess::pool_bits(number_));
