@@ -94,7 +94,7 @@ struct Plan {
   std::uint64_t seed = 1;
   platform::TimePoint end = platform::kNever;  // real
   unsigned rounds = 0;                         // simulated: of each thread; 0: until the end
-  bool machine = false;                        // real: its own topology, not a made-up one
+  const Topology& topology;
 };
 
 struct Soak {
@@ -270,11 +270,7 @@ void Soak::settle() {
 }
 
 void Soak::run() {
-  static const Topology topology = plan.machine ? *Topology::detect() : *Topology::synthetic("numa:2 core:2");
-  for (int cpu = 0; cpu < kCpus; cpu++) {
-    if (topology.find(cpu) == nullptr) die("CPU " + std::to_string(cpu) + " is missing: the soak takes CPUs 0 to 3");
-  }
-  auto created = Engine::create({.topology = topology, .report = [](const Report& report) {
+  auto created = Engine::create({.topology = plan.topology, .report = [](const Report& report) {
                                    // Of the drains; everything else would be a mistake of this program or of the engine.
                                    if (report.kind == Report::Kind::kStall) die(report.text);
                                    if (report.kind == Report::Kind::kMisuse) die(report.text);
@@ -310,7 +306,17 @@ void Soak::run() {
   engine.reset();
 }
 
+Topology made_up() { return *Topology::synthetic("numa:2 core:2"); }
+
 #if !defined(UPCI_SIM)
+Topology of_the_machine() {
+  Topology topology = *Topology::detect();
+  for (int cpu = 0; cpu < kCpus; cpu++) {
+    if (topology.find(cpu) == nullptr) die("CPU " + std::to_string(cpu) + " is missing: the soak takes CPUs 0 to 3");
+  }
+  return topology;
+}
+
 long resident_kib() {
   std::ifstream file("/proc/self/statm");
   long size = 0;
@@ -321,6 +327,9 @@ long resident_kib() {
 
 /// Round after round, each with an engine of its own, so that what an engine leaves behind is seen, too.
 int soak(std::uint64_t seed, platform::Nanoseconds span, bool machine) {
+  const Topology topology = machine ? of_the_machine() : made_up();
+  std::printf("seed %llu, from now on\n", static_cast<unsigned long long>(seed));  // CPUs may go and come
+  std::fflush(stdout);
   const auto start = platform::Clock::now();
   const auto round = std::min<platform::Nanoseconds>(span / 5, 10s);
   [[maybe_unused]] long warm = 0;
@@ -328,7 +337,8 @@ int soak(std::uint64_t seed, platform::Nanoseconds span, bool machine) {
   auto minute = start;
   for (std::uint64_t i = 0; platform::Clock::now() - start < span; i++) {
     {
-      auto one = std::make_unique<Soak>(Plan{.seed = seed + i, .end = platform::Clock::now() + round, .machine = machine});
+      auto one =
+          std::make_unique<Soak>(Plan{.seed = seed + i, .end = platform::Clock::now() + round, .topology = topology});
       one->run();
       operations += one->operations.load();
     }
@@ -375,12 +385,13 @@ int main(int argc, char** argv) {
     }
   }
 #if defined(UPCI_SIM)
+  const Topology topology = made_up();
   for (std::uint64_t i = seed; i < seed + amount; i++) {
     platform::sim::Options options;
     options.seed = i;
     options.max_steps = 50'000'000;
-    const auto outcome = platform::sim::run(options, [i] {
-      auto one = std::make_unique<Soak>(Plan{.seed = i, .rounds = 60});
+    const auto outcome = platform::sim::run(options, [i, &topology] {
+      auto one = std::make_unique<Soak>(Plan{.seed = i, .rounds = 60, .topology = topology});
       one->run();
     });
     if (outcome.ok()) continue;

@@ -99,6 +99,7 @@ def workqueue_soak(lab):
                                stderr=subprocess.STDOUT, text=True)
     lab.finally_do(process.wait)
     lab.finally_do(process.kill)
+    lab.check(process.stdout.readline().startswith("seed"), "the soak did not begin")
     gone = 0
     for file in itertools.cycle(files):
         file.write_text("0")
