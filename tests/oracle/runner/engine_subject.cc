@@ -38,7 +38,12 @@ void Gate::wait() {
 }
 
 void Gate::spin() {
-  const unsigned since = pulses_.load();
+  unsigned since = 0;
+  {
+    std::lock_guard guard(mutex_);
+    since = pulses_.load();
+    if (!open_.load()) spinning_.insert(platform::this_thread::id());
+  }
   while (!open_.load() && pulses_.load() == since) platform::relax();
 }
 
@@ -48,6 +53,12 @@ void Gate::let_through(bool open) {
   pulses_.fetch_add(1);
   for (Completion* waiter : waiters_) waiter->complete();
   waiters_.clear();
+  spinning_.clear();  // on their way out; not at rest until they sleep
+}
+
+void Gate::add_spinning(std::set<platform::ThreadId>& threads) {
+  std::lock_guard guard(mutex_);
+  threads.insert(spinning_.begin(), spinning_.end());
 }
 
 void Gate::close() {
@@ -83,6 +94,13 @@ Result<void> EngineSubject::command(const std::string& text) {
 std::string EngineSubject::read_log() {
   std::lock_guard guard(log_mutex_);
   return std::exchange(log_, {});
+}
+
+std::set<platform::ThreadId> EngineSubject::spinning() {
+  std::set<platform::ThreadId> threads;
+  std::lock_guard guard(mutex_);
+  for (auto& [name, gate] : gates_) gate->add_spinning(threads);
+  return threads;
 }
 
 void EngineSubject::log(const std::string& line) {

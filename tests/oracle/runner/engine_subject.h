@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,12 +30,15 @@ class Gate {
   /// Lets through who waits now; `open`: and whoever comes.
   void let_through(bool open);
   void close();
+  /// Adds those who keep their CPU here.
+  void add_spinning(std::set<platform::ThreadId>& threads);
 
  private:
   std::mutex mutex_;
-  std::vector<Completion*> waiters_;  // M
-  std::atomic<unsigned> pulses_{0};   // M to write
-  std::atomic<bool> open_{false};     // M to write
+  std::vector<Completion*> waiters_;       // M
+  std::set<platform::ThreadId> spinning_;  // M
+  std::atomic<unsigned> pulses_{0};        // M to write
+  std::atomic<bool> open_{false};          // M to write
 };
 
 class EngineSubject;
@@ -67,6 +71,7 @@ class EngineSubject final : public Subject {
 
   Result<void> command(const std::string& text) override;
   std::string read_log() override;
+  std::set<platform::ThreadId> spinning() override;
   void quit() override;
 
   /// For bodies.

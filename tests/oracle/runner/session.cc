@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/platform.h"
+#include "tests/oracle/runner/rest.h"
 #include "tests/oracle/runner/transcript.h"
 
 namespace upci::inline UPCI_VARIANT::oracle {
@@ -162,23 +163,22 @@ class Run {
     bool returned = called;
     const std::string call = "call " + std::to_string(line.thread) + " ";
     const std::string back = "return " + std::to_string(line.thread) + " ";
-    for (;;) {
+    for (bool rested = false;;) {
       if (const std::string more = subject_.read_log(); !more.empty()) {
         log += more;
         last = Clock::now();
         called = called || log.find(call) != std::string::npos;
         returned = returned || log.find(back) != std::string::npos;
         shown = transcript_.render(line, log, skipped);
+        rested = false;
       }
       const auto now = Clock::now();
-      if (expected != nullptr) {
-        if ((called && shown == *expected && now - last >= patience_.settled) || now - begun > patience_.longest)
-          return shown;
-      } else if ((called && now - last >= (returned ? patience_.quiet : patience_.blocked)) ||
-                 now - begun > patience_.longest + patience_.quiet) {
-        return shown;
-      }
-      std::this_thread::sleep_for(kPoll);
+      if (rested || now - begun > patience_.longest + patience_.quiet) return shown;
+      const auto quiet = expected != nullptr ? patience_.settled : returned ? patience_.quiet : patience_.blocked;
+      // What is logged as begun may not have come to where it waits, and the next line must find it there.
+      rested = called && (expected == nullptr || shown == *expected) && now - last >= quiet &&
+               rest_.look(subject_.spinning());
+      if (!rested) std::this_thread::sleep_for(kPoll);
     }
   }
 
@@ -202,6 +202,7 @@ class Run {
   Subject& subject_;
   const Patience patience_;
   Transcript transcript_;
+  Rest rest_;
   std::vector<std::vector<std::string>> expected_;
   const std::vector<std::string> nothing_;
   std::vector<std::unique_ptr<Actor>> actors_;

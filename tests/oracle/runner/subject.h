@@ -3,9 +3,11 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 
 #include "base/error.h"
+#include "base/platform.h"
 
 namespace upci::inline UPCI_VARIANT::oracle {
 
@@ -27,6 +29,8 @@ class Subject {
   virtual Result<void> command(const std::string& text) = 0;
   /// What the log has gained since the last call: whole lines. One thread.
   virtual std::string read_log() = 0;
+  /// The threads of this process that keep their CPU at a gate: they have come to where they wait.
+  virtual std::set<platform::ThreadId> spinning() { return {}; }
   /// Opens all gates, thaws and cancels, so that every command that still blocks comes to its end.
   virtual void quit() = 0;
 };

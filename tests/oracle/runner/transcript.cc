@@ -166,7 +166,8 @@ std::string Transcript::too_early(const State& state, const Call& call, const Op
     if (!(of_work && name == op.work) && !(of_queue && before.queue == op.queue)) continue;
     const Work& now = state.works.find(name)->second;
     const bool runs_still = before.running && now.running && now.starts == before.starts;
-    const bool waits_still = of_queue && before.pending && now.pending && now.starts == before.starts;
+    const bool waits_still =
+        of_queue && before.pending && now.pending && now.changes == before.changes && now.starts == before.starts;
     if (runs_still || waits_still) missed += " before the end of " + name;
   }
   return missed;
@@ -181,12 +182,14 @@ void Transcript::note_queueing(State& state, const Call& call, const Op& op, con
   if (!op.queue.empty()) {
     const int starts = call.before.find(name)->second.starts;
     if (work.starts == starts) {  // otherwise it has started meanwhile
+      work.changes++;
       work.queue = op.queue;
       work.cpu_known = op.delay_ms < 0;
       work.pending = op.delay_ms <= 0;
     }
   } else if (!word_is_one_of(op, {"flush_work", "flush_delayed", "pending", "busy", "enable", "enable_delayed"})) {
     work.pending = false;  // taken back
+    work.changes++;
   }
 }
 

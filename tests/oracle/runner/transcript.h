@@ -35,6 +35,7 @@ class Transcript {
     bool pending = false;  // on a queue; not: behind a timer
     bool cpu_known = false;
     int starts = 0;
+    int changes = 0;  // times that it was queued, or taken back: a wait is for those before it
     std::string queue;
   };
   struct Call {
