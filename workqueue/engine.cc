@@ -15,12 +15,12 @@ namespace upci::inline UPCI_VARIANT {
 
 namespace {
 
-/// The best tier that works here; `why` says what speaks against a better one.
+/// The best tier that works here; `why` says what speaks against a better one, and what to do about it.
 BlockingTier choose_tier(std::string& why) {
-  if (const auto works = platform::SwitchWatch::self_test(); works)
-    return BlockingTier::kSwitches;
-  else
-    why = works.error().message();
+  const auto works = platform::SwitchWatch::self_test();
+  if (works) return BlockingTier::kSwitches;
+  why = works.error().message();
+  if (const std::string& advice = works.error().advice; !advice.empty()) why += "; " + advice;
   return BlockingTier::kSampling;
 }
 

@@ -259,7 +259,7 @@ class Engine {
   void set_worker_desc(std::string text) noexcept;
   /// How blocking is noticed here; never kAuto.
   BlockingTier blocking_tier() const noexcept;
-  /// Why it is not a better one; empty when it is the best.
+  /// Why it is not a better one, and what to do about that; empty when it is the best, or was asked for.
   const std::string& blocking_note() const noexcept;
   /// All pools, workqueues and workers as they are now. Kernel: wq_monitor.py, wq_dump.py.
   /// Without names it leaves WorkerSnapshot::function empty: looking one up takes milliseconds.
