@@ -3,6 +3,7 @@
 
 #include <regex>
 
+#include "base/platform.h"
 #include "tests/cli/upci_process.h"
 
 namespace upci::test {
@@ -62,6 +63,8 @@ TEST(Version, JsonSaysWhatWasBuilt) {
         << library;
   }
   EXPECT_EQ(document["tiers"]["framework_waits"], true);
+  EXPECT_EQ(document["tiers"]["scheduler_records"], platform::SwitchWatch::self_test().has_value());
+  EXPECT_EQ(document["tiers"]["schedstat_sampling"], true);
   EXPECT_NE(run_upci({"version"}).out.find(document["version"].get<std::string>()), std::string::npos);
 }
 

@@ -54,13 +54,9 @@ TEST_P(KernelOracle, EngineDoesTheSame) {
   const Entry& answer = GetParam();
   const auto different = differences().find(answer.name);
   const std::vector<std::string>& wanted = different == differences().end() ? answer.lines : different->second;
-  auto script = parse_script(answer.text());
-  ASSERT_TRUE(script.has_value()) << script.error().message();
-  auto subject = make_engine_subject();
-  ASSERT_TRUE(subject.has_value()) << subject.error().message();
   // Long: a machine that is busy with other things is no difference.
   const Patience patience{.longest = std::chrono::seconds(10)};
-  auto outcome = run_script(*script, **subject, patience, &wanted);
+  auto outcome = run_in_time(answer.text(), make_engine_subject, patience, &wanted);
   ASSERT_TRUE(outcome.has_value()) << outcome.error().message();
   EXPECT_EQ(outcome->difference, "");
 }
@@ -92,6 +88,25 @@ TEST(KernelOracleLists, ADifferenceIsSeen) {
   EXPECT_NE(outcome->difference.find("expected\n> 1: queue a q = 0\nbut it is\n> 1: queue a q = 1\n  a starts"),
             std::string::npos)
       << outcome->difference;
+}
+
+TEST(KernelOracleLists, ATimerThatCouldHaveGoneOffBeforeItsTurnMakesTheRunVoid) {
+  // Nothing is expected, so each line takes longer than the timer.
+  const Patience slow{.quiet = std::chrono::milliseconds(30)};
+  auto script = parse_script("wq q\ndwork d\n1: queue_delayed d q soon\n1: pending d\n", 20);
+  ASSERT_TRUE(script.has_value());
+  auto subject = make_engine_subject();
+  ASSERT_TRUE(subject.has_value());
+  auto outcome = run_script(*script, **subject, slow);
+  ASSERT_TRUE(outcome.has_value()) << outcome.error().message();
+  EXPECT_TRUE(outcome->late);
+  // With what is usual it is in time, or becomes so.
+  outcome = run_in_time("wq q\ndwork d\n1: queue_delayed d q soon\n1: pending d\nelapse\n", make_engine_subject, slow);
+  ASSERT_TRUE(outcome.has_value()) << outcome.error().message();
+  EXPECT_FALSE(outcome->late);
+  const std::vector<std::string> wanted = {
+      "wq q", "dwork d", "> 1: queue_delayed d q soon = 1", "> 1: pending d = 1", "> elapse", "  d starts", "  d ends"};
+  EXPECT_EQ(outcome->transcript, wanted);
 }
 
 TEST(KernelOracleLists, AScriptThatIsWrongIsRefusedWithItsLine) {

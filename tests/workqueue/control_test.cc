@@ -91,6 +91,11 @@ TEST_F(Control, DumpHoldsWhatASnapshotHolds) {
   EXPECT_EQ(json->at("schema"), 1);
   EXPECT_EQ(json->at("pid"), ::getpid());
   EXPECT_GE(json->at("pools").size(), 16U) << "four for each of four CPUs, and unbound ones";
+  EXPECT_EQ(json->at("tier"), std::string(to_string(engine->blocking_tier())));
+  EXPECT_EQ(json->at("tier_note"), engine->blocking_note());
+  for (const auto& pool : json->at("pools")) {
+    EXPECT_EQ(pool.at("tier"), pool.at("kind") == "percpu" ? json->at("tier") : nlohmann::json(nullptr));
+  }
   bool found = false;
   for (const auto& queue : json->at("workqueues")) {
     if (queue.at("number") != (*wq)->number()) continue;

@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "base/platform.h"
 #include "tools/upci/build_info.h"
 #include "tools/upci/command.h"
 #include "tools/upci/output.h"
@@ -17,7 +18,8 @@ constexpr std::string_view kHelp =
     "mutexes\n"
     "and completions of the library tell the pool), scheduler_records (the kernel's context-switch records tell of "
     "any\n"
-    "other wait), schedstat_sampling (thread statistics are sampled). What is false is not in this build.\n"
+    "other wait), schedstat_sampling (thread statistics are sampled). What is false does not work here, or not\n"
+    "for this user; an engine chooses the best that does (upci wq dump shows why it was no better one).\n"
     "\n"
     "Examples:\n"
     "  upci version\n"
@@ -45,7 +47,10 @@ Json describe() {
        fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH)},
       {"spdlog", fmt::format("{}.{}.{}", SPDLOG_VER_MAJOR, SPDLOG_VER_MINOR, SPDLOG_VER_PATCH)},
   };
-  json["tiers"] = {{"framework_waits", true}, {"scheduler_records", false}, {"schedstat_sampling", false}};
+  // What works here, for this user: the best of them is what an Engine chooses.
+  json["tiers"] = {{"framework_waits", true},
+                   {"scheduler_records", platform::SwitchWatch::self_test().has_value()},
+                   {"schedstat_sampling", platform::ThreadProbe::open(platform::this_thread::id()).has_value()}};
   json["usdt"] = kUsdt;
   json["ring_access"] = {"plain", "observed"};
   json["schemes"] = {{"emu", true}, {"qemu", true}, {"vfio", true}};

@@ -37,20 +37,11 @@ Result<std::unique_ptr<Subject>> make_subject(const Options& options) {
 /// Runs one script; true when it ran and, with `replay`, was as expected.
 bool run_one(const Options& options, const Entry& entry, const std::vector<std::string>& wanted,
              std::vector<Entry>& transcripts) {
-  auto script = parse_script(entry.text());
-  if (!script) {
-    std::cout << entry.name << ": " << script.error().message() << "\n";
-    return false;
-  }
-  auto subject = make_subject(options);
-  if (!subject) {
-    std::cout << entry.name << ": " << subject.error().message() << "\n";
-    return false;
-  }
   const Patience patience{.quiet = std::chrono::milliseconds(options.quiet_ms),
                           .blocked = std::chrono::milliseconds(options.quiet_ms) * 4,
                           .longest = std::chrono::milliseconds(options.longest_ms)};
-  auto outcome = run_script(*script, **subject, patience, options.replay ? &wanted : nullptr);
+  auto outcome =
+      run_in_time(entry.text(), [&] { return make_subject(options); }, patience, options.replay ? &wanted : nullptr);
   if (!outcome) {
     std::cout << entry.name << ": " << outcome.error().message() << "\n";
     return false;

@@ -57,12 +57,6 @@ std::optional<int> number(std::string_view word) {
   return value;
 }
 
-std::optional<int> time_of(std::string_view word) {
-  if (word == "soon") return kSoonMs;
-  if (word == "long") return kLongMs;
-  return number(word);
-}
-
 std::string joined(const std::vector<std::string>& words) {
   std::string text;
   for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
@@ -72,6 +66,8 @@ std::string joined(const std::vector<std::string>& words) {
 /// Reads one script. Names are checked where they are used, so bodies may name what comes later.
 class Parser {
  public:
+  explicit Parser(int soon_ms) { script_.soon_ms = soon_ms; }
+
   Result<Script> parse(std::string_view text) {
     std::istringstream lines{std::string(text)};
     std::string line;
@@ -171,7 +167,13 @@ class Parser {
     return {};
   }
 
-  static Result<Op> operation(const std::vector<std::string>& words) {
+  std::optional<int> time_of(std::string_view word) const {
+    if (word == "soon") return script_.soon_ms;
+    if (word == "long") return kLongMs;
+    return number(word);
+  }
+
+  Result<Op> operation(const std::vector<std::string>& words) const {
     if (words.empty()) return fail(Errc::kInvalid, "an operation is missing");
     Op op{.kind = find_op(words[0]), .text = joined(words), .command = words[0]};
     if (op.kind == nullptr) return fail(Errc::kInvalid, "there is no operation '" + words[0] + "'");
@@ -237,6 +239,6 @@ std::vector<std::string> words_of(std::string_view text) {
   return words;
 }
 
-Result<Script> parse_script(std::string_view text) { return Parser().parse(text); }
+Result<Script> parse_script(std::string_view text, int soon_ms) { return Parser(soon_ms).parse(text); }
 
 }  // namespace upci::inline UPCI_VARIANT::oracle

@@ -11,6 +11,11 @@
 
 namespace upci::inline UPCI_VARIANT::oracle {
 
+/// The time that `soon` usually stands for.
+inline constexpr int kSoonMs = 100;
+inline constexpr int kLongMs = 3600 * 1000;
+inline constexpr int kMaxThreads = 4;
+
 /// What an operation gives.
 enum class Gives { kNothing, kBool, kBusy };
 
@@ -33,6 +38,9 @@ struct Op {
   std::string work = {};   // the work that it names, if any
   std::string queue = {};  // the queue that it names, if any
   int delay_ms = -1;       // the time that it names, if any
+
+  /// Whether it arms a timer that can go off in the course of the script.
+  bool arms() const noexcept { return delay_ms > 0 && delay_ms < kLongMs; }
 };
 
 struct QueueSpec {
@@ -63,21 +71,19 @@ struct Script {
   std::vector<QueueSpec> queues;
   std::vector<WorkSpec> works;
   std::vector<Line> lines;
-  int threads = 0;  // the highest thread number
+  int threads = 0;        // the highest thread number
+  int soon_ms = kSoonMs;  // what `soon` stands for
+
+  /// After this a timer that was armed for `soon` has gone off for sure.
+  std::chrono::milliseconds elapse() const noexcept { return std::chrono::milliseconds(soon_ms + 40); }
 
   const QueueSpec* queue(std::string_view name) const noexcept;
   const WorkSpec* work(std::string_view name) const noexcept;
 };
 
-/// The time that `soon` stands for, and the one after which a timer that was armed for `soon` has gone off for sure.
-inline constexpr int kSoonMs = 100;
-inline constexpr std::chrono::milliseconds kElapse{kSoonMs + 40};
-inline constexpr int kLongMs = 3600 * 1000;
-inline constexpr int kMaxThreads = 4;
-
 /// Reads a script, or a transcript: what a transcript adds (results, events) is passed over.
-/// Errors: kInvalid, with the number of the line.
-Result<Script> parse_script(std::string_view text);
+/// `soon_ms`: what `soon` is to stand for. Errors: kInvalid, with the number of the line.
+Result<Script> parse_script(std::string_view text, int soon_ms = kSoonMs);
 
 /// The words of a text, split at blanks.
 std::vector<std::string> words_of(std::string_view text);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/oracle/runner/session.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdlib>
 #include <deque>
@@ -112,7 +113,7 @@ class Run {
   Result<Outcome> all() {
     Outcome outcome;
     Result<void> done;
-    for (std::size_t i = 0; i < script_.lines.size() && done && outcome.difference.empty(); i++) {
+    for (std::size_t i = 0; i < script_.lines.size() && done && outcome.difference.empty() && !outcome.late; i++) {
       done = one(script_.lines[i],
                  expected_.empty()      ? nullptr
                  : i < expected_.size() ? &expected_[i]
@@ -133,8 +134,9 @@ class Run {
       return {};
     }
     bool skipped = false;
+    const auto begun = Clock::now();
     if (line.kind == Line::Kind::kElapse) {
-      std::this_thread::sleep_for(kElapse);
+      std::this_thread::sleep_for(script_.elapse());
     } else {
       skipped = transcript_.blocked(line.thread);
       if (!skipped) actors_[static_cast<std::size_t>(line.thread) - 1]->begin(line.op.command);
@@ -142,6 +144,10 @@ class Run {
     std::string log;
     const std::vector<std::string> shown = settle(line, skipped, expected, log);
     transcript_.accept(log);
+    if (is_late(line, skipped, begun, log)) {
+      outcome.late = true;
+      return {};
+    }
     outcome.transcript.insert(outcome.transcript.end(), shown.begin(), shown.end());
     if (expected != nullptr && shown != *expected) {
       outcome.difference = "expected\n" + joined(*expected) + "but it is\n" + joined(shown);
@@ -150,6 +156,25 @@ class Run {
       if (const std::string trouble = actor->trouble(); !trouble.empty()) return fail(Errc::kState, trouble);
     }
     return {};
+  }
+
+  /// Whether a timer of this line, or of one since the last `elapse`, may have gone off by now.
+  bool is_late(const Line& line, bool skipped, Clock::time_point begun, const std::string& log) {
+    if (line.kind == Line::Kind::kElapse) {
+      due_.reset();
+      return false;
+    }
+    const auto note = [&](const Op& op) {
+      const auto due = begun + std::chrono::milliseconds(op.delay_ms);
+      due_ = std::min(due_.value_or(due), due);
+    };
+    if (!skipped && line.op.arms()) note(line.op);
+    for (const WorkSpec& work : script_.works) {
+      for (const Op& step : work.body) {
+        if (step.arms() && log.find("call " + work.name + " " + step.command) != std::string::npos) note(step);
+      }
+    }
+    return due_ && Clock::now() >= *due_;
   }
 
   /// Waits until the line has had its effect.
@@ -203,6 +228,7 @@ class Run {
   const Patience patience_;
   Transcript transcript_;
   Rest rest_;
+  std::optional<Clock::time_point> due_;  // the first timer that can go off before the next `elapse`
   std::vector<std::vector<std::string>> expected_;
   const std::vector<std::string> nothing_;
   std::vector<std::unique_ptr<Actor>> actors_;
@@ -213,6 +239,19 @@ class Run {
 Result<Outcome> run_script(const Script& script, Subject& subject, const Patience& patience,
                            const std::vector<std::string>* expected) {
   return Run(script, subject, patience, expected).all();
+}
+
+Result<Outcome> run_in_time(std::string_view text,
+                            const std::function<Result<std::unique_ptr<Subject>>()>& make_subject,
+                            const Patience& patience, const std::vector<std::string>* expected) {
+  for (const int times : {1, 4, 16, 64}) {
+    UPCI_TRY_ASSIGN(const Script script, parse_script(text, times * kSoonMs));
+    UPCI_TRY_ASSIGN(const std::unique_ptr<Subject> subject, make_subject());
+    auto outcome = run_script(script, *subject, patience, expected);
+    if (!outcome || !outcome->late) return outcome;
+  }
+  return fail(Errc::kTimeout, "a line of the script took longer than any time that its timers were given",
+              "run it where less else runs");
 }
 
 }  // namespace upci::inline UPCI_VARIANT::oracle

@@ -3,7 +3,10 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tests/oracle/runner/script.h"
@@ -23,11 +26,18 @@ struct Patience {
 struct Outcome {
   std::vector<std::string> transcript;
   std::string difference;  // empty: as expected, or nothing was expected
+  bool late = false;       // a line took so long that a timer may have gone off before its turn: this says nothing
 };
 
 /// Runs the script: each line is begun once the one before has had its effect. With `expected` (a transcript) the first
 /// line with another effect ends the run. Errors: a command that the subject refuses, kTimeout (a thread does not come back).
 Result<Outcome> run_script(const Script& script, Subject& subject, const Patience& patience,
                            const std::vector<std::string>* expected = nullptr);
+
+/// Reads and runs a script or transcript, each time on a fresh subject, until none of its timers was late: on a machine that
+/// is busy with other things `soon` must be later. Errors: those of all three, kTimeout (too busy for any of the times tried).
+Result<Outcome> run_in_time(std::string_view text,
+                            const std::function<Result<std::unique_ptr<Subject>>()>& make_subject,
+                            const Patience& patience, const std::vector<std::string>* expected = nullptr);
 
 }  // namespace upci::inline UPCI_VARIANT::oracle
