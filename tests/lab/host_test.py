@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import lab  # noqa: E402
 import registry  # noqa: E402
 import topology  # noqa: E402
-from host import docs, initramfs, kernel, modules, results, session, vmlinux  # noqa: E402
+from guest import oracle as guest_oracle  # noqa: E402
+from host import docs, initramfs, kernel, modules, oracle, results, session, vmlinux  # noqa: E402
 from host.boots import BOOTS, Boot  # noqa: E402
 from host.errors import Lacking  # noqa: E402
 
@@ -119,6 +120,33 @@ class Boots(unittest.TestCase):
     def test_nothing_runs_after_a_last_case(self):
         found = self.run_cases(_case("one", last=True), _case("two"))
         self.assertEqual([result.passed for result in found], [True, False])
+
+
+class OracleTexts(unittest.TestCase):
+    def test_what_comes_before_the_first_script_or_is_a_remark_is_passed_over(self):
+        found = guest_oracle.entries("# a remark\n=== one\nwq q\n# another\n> 1: drain q\n=== two\n")
+        self.assertEqual(found, {"one": ["wq q", "> 1: drain q"], "two": []})
+
+    def test_an_answer_belongs_to_the_script_that_has_its_lines(self):
+        script = ["wq q", "work a:  gate g", "1: queue a q", "2: flush_work a", "elapse"]
+        answer = ["wq q", "work a: gate g", "> 1: queue a q = 1", "  a starts on 0", "> 2: flush_work a ...", "> elapse"]
+        self.assertTrue(guest_oracle.is_of(answer, script))
+        self.assertFalse(guest_oracle.is_of(answer, script[:-1]))
+        self.assertFalse(guest_oracle.is_of(answer, [*script[:-1], "1: drain q"]))
+
+    def test_each_recorded_answer_is_of_the_script_that_there_is(self):
+        scripts = guest_oracle.handwritten() | guest_oracle.generated(range(1, 31))
+        for name, answer in guest_oracle.recorded().items():
+            self.assertTrue(guest_oracle.is_of(answer, scripts[name]), name)
+
+    def test_the_engine_is_held_to_an_answer(self):
+        if not oracle.RUNNER.is_file():
+            self.skipTest("oracle_runner is not built")
+        right = ["wq q", "work a", "> 1: queue a q = 1", "  a starts on 0", "  a ends"]
+        wrong = ["wq q", "work a", "> 1: pending a = 1"]
+        said = oracle.differences({"x/right": right, "x/wrong": wrong}, patience_ms=500)
+        self.assertEqual(list(said), ["x/wrong"])
+        self.assertIn("> 1: pending a = 0", said["x/wrong"])
 
 
 class Files(unittest.TestCase):

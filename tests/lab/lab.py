@@ -36,30 +36,30 @@ def check_environment():
 
 def machine_for(boot):
     """The kernel, its first file system, and the module for the oracle where the boot wants one."""
-    if boot.oracle and not (PROJECT / "build/tests/oracle_runner").is_file():
+    if boot.oracle and not oracle.RUNNER.is_file():
         raise Lacking("there is no build/tests/oracle_runner: run tools/build first")
     made = kernel.get(say, boot.kernel)
     return made, initramfs.get(made), oracle.module(made, say) if boot.oracle else None
 
 
-def run_boot(boot, cases, machine, folder):
+def run_boot(boot, cases, machine, folder, records=False):
     """The results of these cases, each shown as it comes. A guest that is lost takes those that are left with it; but where
     QEMU itself crashed, which is no case's doing, a second guest goes on from the case that ran then."""
-    found, crash = run_guest(boot, cases, machine, folder)
+    found, crash = run_guest(boot, cases, machine, folder, records)
     if not crash:
         return found
     again = max(place for place, result in enumerate(found) if result.ran)
     say(f"QEMU died of signal {crash} in {found[again].case}; a new guest goes on from there")
-    rest, _ = run_guest(boot, cases[again:], machine, folder)
+    rest, _ = run_guest(boot, cases[again:], machine, folder, records)
     rest[0].evidence.append(f"the second try: QEMU died of signal {crash} in the first one")
     return found[:again] + rest
 
 
-def run_guest(boot, cases, machine, folder):
+def run_guest(boot, cases, machine, folder, records=False):
     """The results, and the signal that QEMU died of in the midst of them, if it did."""
     found, lost, crash = [], "", 0
     started = time.monotonic()
-    guest = session.Session(boot, *machine, folder, PROJECT)
+    guest = session.Session(boot, *machine, folder, PROJECT, records)
     try:
         guest.start()
         say(f"boot {boot.name}: the guest is up after {time.monotonic() - started:.1f} s")
@@ -100,7 +100,7 @@ def run(options):
     try:
         for boot in boots:
             here = [case for case in chosen if case.boot == boot.name]
-            found += run_boot(boot, here, machines[boot.name], folder)
+            found += run_boot(boot, here, machines[boot.name], folder, options.write_expected)
         LOGS.mkdir(parents=True, exist_ok=True)
         docs.write(found, machines, LOGS / "probe-hang.md")
         written = not options.write_docs or docs.write(found, machines, PROJECT / "docs/probe-hang.md")

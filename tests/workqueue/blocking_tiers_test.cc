@@ -1,33 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rule 8 on real threads, for each way in which an engine notices that an item sleeps: what blocks lets the next item of its CPU start,
-// what only spins, yields or is preempted lets none. The program runs twice: as it is started (by root, that is), and with
-// --as-user as nobody.
+// Rule 8 on real threads, for each way in which an engine notices that an item sleeps: what blocks lets the next item of
+// its CPU start; what only spins, yields or is preempted lets none. The program runs twice: as it is started (by root,
+// that is), and with --as-user as nobody.
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <linux/userfaultfd.h>
-#include <pthread.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstddef>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <string_view>
 
-#include "base/unique_fd.h"
 #include "tests/workqueue/rules.h"
-#include "workqueue/control.h"
+#include "tests/workqueue/sleeps.h"
 #include "workqueue/snapshot.h"
 
 namespace upci::inline UPCI_VARIANT::test {
@@ -36,93 +29,6 @@ namespace {
 
 constexpr auto kPatience = 20s;  // for what must happen
 constexpr auto kWatched = 30ms;  // for what must not: some thirty looks of the slowest tier
-
-/// Something that sleeps where no framework wait tells.
-class Sleep {
- public:
-  virtual ~Sleep() = default;
-  /// By the item: until it is let go.
-  virtual void sleep() = 0;
-  /// By the test; before it or while it lasts.
-  virtual void let_go() = 0;
-};
-
-/// read(2) of an empty pipe.
-class Read final : public Sleep {
- public:
-  Read() { EXPECT_EQ(::pipe2(ends_, O_CLOEXEC), 0); }
-  ~Read() override {
-    ::close(ends_[0]);
-    ::close(ends_[1]);
-  }
-  void sleep() override {
-    char byte = 0;
-    EXPECT_EQ(::read(ends_[0], &byte, 1), 1);
-  }
-  void let_go() override { EXPECT_EQ(::write(ends_[1], "x", 1), 1); }
-
- private:
-  int ends_[2] = {-1, -1};
-};
-
-/// The futex in a library's mutex that somebody else holds.
-class ForeignMutex final : public Sleep {
- public:
-  ForeignMutex() { EXPECT_EQ(pthread_mutex_lock(&mutex_), 0); }
-  ~ForeignMutex() override { EXPECT_EQ(pthread_mutex_destroy(&mutex_), 0); }
-  void sleep() override {
-    EXPECT_EQ(pthread_mutex_lock(&mutex_), 0);
-    EXPECT_EQ(pthread_mutex_unlock(&mutex_), 0);
-  }
-  void let_go() override { EXPECT_EQ(pthread_mutex_unlock(&mutex_), 0); }
-
- private:
-  pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
-};
-
-/// A load from a page that is not there until the test supplies it (userfaultfd; faults of user code only, which any
-/// user may ask for).
-class PageFault final : public Sleep {
- public:
-  PageFault() : size_(static_cast<std::size_t>(::sysconf(_SC_PAGESIZE))) {
-    faults_ = UniqueFd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY)));
-    page_ = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (!faults_ || page_ == MAP_FAILED) return;
-    uffdio_api api{};
-    api.api = UFFD_API;
-    uffdio_register range{};
-    range.range = {.start = address(), .len = size_};
-    range.mode = UFFDIO_REGISTER_MODE_MISSING;
-    ready_ = ::ioctl(faults_.get(), UFFDIO_API, &api) == 0 && ::ioctl(faults_.get(), UFFDIO_REGISTER, &range) == 0;
-  }
-  ~PageFault() override {
-    if (page_ != MAP_FAILED) ::munmap(page_, size_);
-  }
-  bool ready() const { return ready_; }
-  void sleep() override { EXPECT_EQ(*static_cast<volatile unsigned char*>(page_), 0); }
-  void let_go() override {
-    uffdio_zeropage zeros{};
-    zeros.range = {.start = address(), .len = size_};
-    EXPECT_EQ(::ioctl(faults_.get(), UFFDIO_ZEROPAGE, &zeros), 0) << std::strerror(errno);
-  }
-
- private:
-  std::uint64_t address() const { return reinterpret_cast<std::uintptr_t>(page_); }
-  const std::size_t size_;
-  UniqueFd faults_;
-  void* page_ = MAP_FAILED;
-  bool ready_ = false;
-};
-
-/// A framework wait, which tells.
-class FrameworkWait final : public Sleep {
- public:
-  void sleep() override { gate_.wait(); }
-  void let_go() override { gate_.complete(); }
-
- private:
-  Completion gate_;
-};
 
 /// An item that spins until it is sent on; then it does what it was made for. Another one waits behind it meanwhile.
 class Pair {
@@ -197,7 +103,7 @@ class BlockingTiers : public testing::TestWithParam<BlockingTier> {
       if (const auto works = platform::SwitchWatch::self_test(); !works)
         GTEST_SKIP() << who() << ": " << works.error().message();
     }
-    // The machine's own CPUs, so that each pool's workers really share one. Nobody here computes for so long as the threshold says.
+    // The machine's own CPUs, so that each pool's workers really share one. Nobody here computes up to the threshold.
     engine_ = make_engine({.topology = *Topology::detect(), .hog_threshold = 30s, .blocking = GetParam()});
     ASSERT_NE(engine_, nullptr);
     ASSERT_EQ(engine_->blocking_tier(), GetParam());

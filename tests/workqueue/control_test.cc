@@ -94,7 +94,9 @@ TEST_F(Control, DumpHoldsWhatASnapshotHolds) {
   EXPECT_EQ(json->at("tier"), std::string(to_string(engine->blocking_tier())));
   EXPECT_EQ(json->at("tier_note"), engine->blocking_note());
   for (const auto& pool : json->at("pools")) {
-    EXPECT_EQ(pool.at("tier"), pool.at("kind") == "percpu" ? json->at("tier") : nlohmann::json(nullptr));
+    // Elsewhere nobody counts who runs.
+    EXPECT_EQ(pool.at("tier").is_null(), pool.at("kind") != "percpu");
+    if (!pool.at("tier").is_null()) { EXPECT_EQ(pool.at("tier"), json->at("tier")); }
   }
   bool found = false;
   for (const auto& queue : json->at("workqueues")) {

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds tests/oracle/kernel for the guest's kernel, out of tree, and keeps the module in the cache."""
+"""The oracle's part outside the guest: builds tests/oracle/kernel for its kernel, out of tree, and keeps the module in the cache;
+and has the engine do what the kernel did."""
 
+import concurrent.futures
 import hashlib
 import os
 import shutil
@@ -11,7 +13,10 @@ from pathlib import Path
 from host import cache
 from host.errors import Lacking
 
-SOURCES = Path(__file__).resolve().parent.parent.parent / "oracle/kernel"
+_PROJECT = Path(__file__).resolve().parent.parent.parent.parent
+RUNNER = _PROJECT / "build/tests/oracle_runner"
+DIFFERENCES = _PROJECT / "tests/oracle/differences.txt"
+SOURCES = _PROJECT / "tests/oracle/kernel"
 
 
 def module(kernel, say):
@@ -43,3 +48,19 @@ def _build(kernel, files, target):
         part = target.with_suffix(".part")
         shutil.copy(built, part)
         os.rename(part, target)
+
+
+def differences(answers, patience_ms=10000):
+    """answers: script -> the kernel's transcript. Gives script -> what the runner said, of those where the engine does other things."""
+    with tempfile.TemporaryDirectory(prefix="upci-oracle.") as place:
+        def said(numbered):
+            number, (name, lines) = numbered
+            given = Path(place) / str(number)
+            given.write_text(f"=== {name}\n" + "".join(line + "\n" for line in lines))
+            command = [RUNNER, "--replay", "--differences", DIFFERENCES, "--longest-ms", str(patience_ms), given]
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                  check=False, timeout=300)
+            return name, done.stdout if done.returncode else None
+        # A script mostly waits.
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            return {name: text for name, text in pool.map(said, enumerate(answers.items())) if text is not None}

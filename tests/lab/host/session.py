@@ -11,10 +11,11 @@ import json
 import os
 import re
 import select
+import subprocess
 import time
 
 import topology
-from host import qemu
+from host import oracle, qemu
 from host.errors import GuestLost, Lacking
 from host.qmp import QmpError
 from host.results import Result
@@ -26,12 +27,12 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Session:
-    def __init__(self, boot, kernel, initramfs, oracle, folder, project):
+    def __init__(self, boot, kernel, initramfs, module, folder, project, records=False):
         overlay = None
         if boot.overlay:
             overlay = folder / "overlay.bin"
             overlay.write_bytes(topology.overlay_memory())
-        self._boot, self._folder, self._oracle = boot, folder, oracle
+        self._boot, self._folder, self._module, self._records = boot, folder, module, records
         self._until = time.monotonic() + BOOT_TOTAL_SECONDS
         self._console, self._buffer, self._messages = bytearray(), b"", []
         self._evidence = []  # of the case that runs
@@ -142,14 +143,18 @@ class Session:
             elif message["call"] == "set_link":
                 self._qemu.qmp.call("set_link", name=f"nic-{name}", up=message["arguments"]["up"])
             elif message["call"] == "oracle_module":
-                return {"reply": str(self._oracle)} if self._oracle else {"error": "this boot has no module for the oracle"}
+                return {"reply": str(self._module)} if self._module else {"error": "this boot has no module for the oracle"}
+            elif message["call"] == "oracle_records":
+                return {"reply": self._records}
+            elif message["call"] == "oracle_differences":
+                return {"reply": oracle.differences(message["arguments"]["answers"])}
             elif message["call"] == "inject_error":
                 # QEMU has this for people only. What it says is empty or begins with OK where it was done.
                 words = f"pcie_aer_inject_error nic-{name} {message['arguments']['error']}"
                 return {"reply": self._qemu.qmp.call("human-monitor-command", **{"command-line": words})}
             else:
                 return {"error": f"there is no call {message['call']}"}
-        except QmpError as error:
+        except (QmpError, OSError, subprocess.SubprocessError) as error:
             return {"error": str(error)}
         return {"reply": None}
 

@@ -174,7 +174,8 @@ Gate& EngineSubject::gate(const std::string& name) {
 Result<std::unique_ptr<Subject>> make_engine_subject() {
   // The guest's machine, so that what depends on nodes is the same anywhere.
   UPCI_TRY_ASSIGN(Topology topology, Topology::synthetic("numa:2 core:2"));
-  // Reports are not compared: what the kernel warns of, it says once in its life. An item that spins would be set aside by the clock, which is a rule of its own and not of these scripts.
+  // Reports are not compared: what the kernel warns of, it says once in its life. An item that spins would be set aside by
+  // the clock, which is a rule of its own and not of these scripts.
   UPCI_TRY_ASSIGN(std::unique_ptr<Engine> engine, Engine::create({.topology = std::move(topology),
                                                                   .hog_threshold = std::chrono::hours(1),
                                                                   .report = [](const Report&) {}}));
