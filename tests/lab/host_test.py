@@ -122,6 +122,35 @@ class Boots(unittest.TestCase):
         self.assertEqual([result.passed for result in found], [True, False])
 
 
+class LackingKernels(unittest.TestCase):
+    def machines(self, named):
+        def machine_for(boot):
+            if boot.oracle:
+                raise Lacking("no 6.12 here")
+            return boot.name
+        with mock.patch.object(lab, "machine_for", machine_for), redirect_stderr(io.StringIO()):
+            return lab.machines_for(BOOTS, named)
+
+    def test_without_the_oracles_kernel_the_others_run(self):
+        machines, lacking = self.machines(named=False)
+        self.assertEqual(machines, {"main": "main", "no-remap": "no-remap"})
+        self.assertEqual(lacking, {"oracle": "no 6.12 here"})
+
+    def test_what_was_asked_for_by_name_must_be_there(self):
+        with self.assertRaises(Lacking):
+            self.machines(named=True)
+
+    def test_what_was_skipped_is_counted_with_its_reason(self):
+        found = [results.Result("one", True), results.Result("two", False, ran=False, lacking="no 6.12 here")]
+        self.assertTrue(results.table(found).endswith("1 passed, 0 failed, 1 skipped"))
+        with tempfile.TemporaryDirectory() as folder:
+            results.write_junit(found, Path(folder) / "lab.xml")
+            root = ElementTree.parse(Path(folder) / "lab.xml").getroot()
+        self.assertEqual(root.get("failures"), "0")
+        self.assertEqual([case.find("skipped") is not None for case in root.iter("testcase")], [False, True])
+        self.assertEqual(root.find(".//skipped").get("message"), "no 6.12 here")
+
+
 class OracleTexts(unittest.TestCase):
     def test_what_comes_before_the_first_script_or_is_a_remark_is_passed_over(self):
         found = guest_oracle.entries("# a remark\n=== one\nwq q\n# another\n> 1: drain q\n=== two\n")

@@ -42,6 +42,21 @@ def machine_for(boot):
     return made, initramfs.get(made), oracle.module(made, say) if boot.oracle else None
 
 
+def machines_for(boots, named):
+    """By the names of the boots: their machines, and why there is none. Not every archive has every kernel: what the usual one
+    shows is shown without the others, unless they were asked for by name."""
+    machines, lacking = {}, {}
+    for boot in boots:
+        try:
+            machines[boot.name] = machine_for(boot)
+        except Lacking as error:
+            if named or not boot.oracle:
+                raise
+            say(f"boot {boot.name} is skipped: {error}")
+            lacking[boot.name] = str(error)
+    return machines, lacking
+
+
 def run_boot(boot, cases, machine, folder, records=False):
     """The results of these cases, each shown as it comes. A guest that is lost takes those that are left with it; but where
     QEMU itself crashed, which is no case's doing, a second guest goes on from the case that ran then."""
@@ -88,18 +103,18 @@ def run(options):
     if unknown:
         print(f"lab: there is no case {', '.join(unknown)}; tools/lab list shows them", file=sys.stderr)
         return USAGE
-    # The boot of another kernel than the usual one is run by name.
-    named = {boot.name for boot in BOOTS if boot.oracle}
-    chosen = [case for case in cases
-              if (case.name in options.case if options.case else case.boot not in named)]
+    chosen = [case for case in cases if not options.case or case.name in options.case]
     check_environment()
     boots = [boot for boot in BOOTS if any(case.boot == boot.name for case in chosen)]
-    machines = {boot.name: machine_for(boot) for boot in boots}
+    machines, lacking = machines_for(boots, bool(options.case))
     folder = Path(tempfile.mkdtemp(prefix="upci-lab."))
     found = []
     try:
         for boot in boots:
             here = [case for case in chosen if case.boot == boot.name]
+            if boot.name in lacking:
+                found += [results.Result(case.name, False, ran=False, lacking=lacking[boot.name]) for case in here]
+                continue
             found += run_boot(boot, here, machines[boot.name], folder, options.write_expected)
         LOGS.mkdir(parents=True, exist_ok=True)
         docs.write(found, machines, LOGS / "probe-hang.md")
@@ -120,7 +135,7 @@ def run(options):
         say("docs/probe-hang.md is as it was: it needs the cases " + " and ".join(docs.CASES) + " to pass in the same run")
     if not recorded:
         say(f"tests/oracle/expected is as it was: it needs the case {expected.CASE} to come to the kernel's answers")
-    return DONE if written and recorded and all(result.passed for result in found) else FAILED
+    return DONE if written and recorded and not any(result.verdict() == "FAILED" for result in found) else FAILED
 
 
 def list_cases(_options):

@@ -79,9 +79,9 @@ class _Draw:
     def _is_percpu(self, queue):
         return not any(word in self._queues[queue] for word in ("unbound", "ordered"))
 
-    def _cpu(self, queue, chance=0.3):
-        """The CPU to name. A timer of a per-CPU queue always gets one: else the kernel expires it wherever it likes."""
-        return self._random.choice([0, 0, 1]) if self._is_percpu(queue) and self._random.random() < chance else None
+    def _cpu(self, queue):
+        """The CPU to name, if any."""
+        return self._random.choice([0, 0, 1]) if self._is_percpu(queue) and self._random.random() < 0.3 else None
 
     def queue(self):
         work = self._random.choice("aabbccd")
@@ -93,9 +93,10 @@ class _Draw:
         work = self._random.choice("xy")
         queue = self._of[work]
         op = self._random.choice(["queue_delayed", "mod_delayed"] if work in self._taken else ["queue_delayed"])
-        cpu = self._cpu(queue, 1.0)
+        # Else the kernel expires the timer wherever it likes, and the limit of an unbound queue is the node's, too.
+        cpu = self._random.choice([0, 0, 1])
         when = self._random.choice(["0", "long", "soon", "soon"])
-        self._say(f"{op} {work} {queue} {when}" if cpu is None else f"{op}_on {cpu} {work} {queue} {when}")
+        self._say(f"{op}_on {cpu} {work} {queue} {when}")
         if when == "soon":
             if self._random.random() < 0.3:
                 self._random.choice([self.look, self.take_back])()

@@ -16,11 +16,21 @@ class Result:
     failure: str = ""
     data: dict = field(default_factory=dict)  # what docs.py tells the story with
     ran: bool = True
+    lacking: str = ""  # it was skipped, since this was not to be had
+
+    def verdict(self):
+        return "passed" if self.passed else "skipped" if self.lacking else "FAILED"
+
+
+def _counts(results):
+    failed = sum(result.verdict() == "FAILED" for result in results)
+    skipped = sum(result.verdict() == "skipped" for result in results)
+    return len(results) - failed - skipped, failed, skipped
 
 
 def line(result):
     """One line of a table, for progress."""
-    verdict = "passed" if result.passed else "FAILED" if result.ran else "FAILED (not run)"
+    verdict = result.verdict() if result.ran or result.lacking else "FAILED (not run)"
     return f"{result.case:<22} {verdict:<8} {result.seconds:6.1f} s"
 
 
@@ -28,20 +38,19 @@ def table(results):
     """The whole of it, its last line `N passed, N failed, N skipped`."""
     rows = [("case", "result", "seconds", "evidence")]
     for result in results:
-        verdict = "passed" if result.passed else "FAILED"
-        shown = result.evidence if result.passed else [result.failure.strip().split("\n", 1)[0][:200]]
+        shown = result.evidence if result.passed else [(result.lacking or result.failure).strip().split("\n", 1)[0][:200]]
         seconds = f"{result.seconds:.1f}" if result.ran else "-"
         lines = [part for text in shown or [""] for part in textwrap.wrap(text, 100) or [""]]
-        rows += [(result.case, verdict, seconds, lines[0]), *(("", "", "", more) for more in lines[1:])]
+        rows += [(result.case, result.verdict(), seconds, lines[0]), *(("", "", "", more) for more in lines[1:])]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     text = "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in rows)
     for result in results:
-        if not result.passed:
+        if result.verdict() == "FAILED":
             text += f"\n\nFAILED: {result.case}\n" + textwrap.indent(result.failure.strip(), "    ")
             if result.evidence:
                 text += "\n  until then:\n" + textwrap.indent("\n".join(result.evidence), "    ")
-    failed = sum(not result.passed for result in results)
-    return f"{text}\n\n{len(results) - failed} passed, {failed} failed, 0 skipped"
+    passed, failed, skipped = _counts(results)
+    return f"{text}\n\n{passed} passed, {failed} failed, {skipped} skipped"
 
 
 def write_json(results, path):
@@ -49,13 +58,15 @@ def write_json(results, path):
 
 
 def write_junit(results, path):
-    failures = str(sum(not result.passed for result in results))
+    failures = str(_counts(results)[1])
     root = ElementTree.Element("testsuites", tests=str(len(results)), failures=failures, name="lab")
     suite = ElementTree.SubElement(root, "testsuite", name="lab", tests=str(len(results)), failures=failures)
     for result in results:
         case = ElementTree.SubElement(suite, "testcase", classname="lab", name=result.case, status="run",
                                       time=f"{result.seconds:.3f}")
-        if not result.passed:
+        if result.lacking:
+            ElementTree.SubElement(case, "skipped", message=_printable(result.lacking))
+        elif not result.passed:
             failure = ElementTree.SubElement(case, "failure", message=_printable(result.failure.split("\n", 1)[0]))
             failure.text = _printable(result.failure)
     path.parent.mkdir(parents=True, exist_ok=True)
