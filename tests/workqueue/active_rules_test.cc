@@ -70,15 +70,25 @@ TEST(ActiveRules, Rule11TheExcessStartsInOrder) {
 
 TEST(ActiveRules, Rule11ANewItemDoesNotOvertakeTheWaitingOnes) {
   on_bound_and_unbound([](Engine& engine, WqFlags flags) {
-    auto queue = make_queue(engine, flags, 1);
+    auto queue = make_queue(engine, flags | kWqFreezable, 1);
     Order order;
     Tasks tasks;
     for (int i = 0; i < 12; i++) tasks.push_back(std::make_unique<Task>([&order, i] { order.add(i); }));
-    // Slots become free all the time meanwhile.
-    for (const auto& task : tasks) {
-      engine.queue_work_on(0, *queue, task->work);
-      platform::this_thread::yield();
-    }
+    // Slots become free all the time meanwhile: items end, and the limit itself rises.
+    in_threads(2, [&](unsigned thread) {
+      if (thread == 0) {
+        for (int i = 0; i < 4; i++) {
+          engine.freeze_workqueues();
+          platform::this_thread::yield();
+          engine.thaw_workqueues();
+        }
+        return;
+      }
+      for (const auto& task : tasks) {
+        engine.queue_work_on(0, *queue, task->work);
+        platform::this_thread::yield();
+      }
+    });
     engine.flush_workqueue(*queue);
     EXPECT_EQ(order.numbers(), ascending(12));
   });

@@ -205,6 +205,26 @@ TEST(ConcurrencyRules, Rule10WhenTheCpuIsBackItsPoolIsBoundAgain) {
   });
 }
 
+TEST(ConcurrencyRules, Rule10WhatIsQueuedOnceTheCpuIsBackRunsThere) {
+  under_many_schedules([] {
+    auto engine = make_engine();
+    const int home = engine->topology().find(1)->os_cpu;
+    Task early([] {});
+    Task late([home] { EXPECT_EQ(platform::this_thread::current_cpu(), home); });
+    for (int i = 0; i < 4; i++) {
+      ASSERT_TRUE(engine->cpu_offline(1).has_value());
+      engine->queue_work_on(1, engine->system_wq(), early.work);  // for which a worker gets ready to run anywhere
+      if (i % 2 == 0) platform::this_thread::yield();
+      ASSERT_TRUE(engine->cpu_online(1).has_value());
+      engine->cancel_work(early.work);
+      EXPECT_TRUE(engine->queue_work_on(1, engine->system_wq(), late.work));
+      engine->flush_work(late.work);
+      engine->flush_work(early.work);
+    }
+    EXPECT_EQ(late.runs.load(), 4);
+  });
+}
+
 TEST(ConcurrencyRules, Rule10NothingIsLostWhileTheCpuGoesAndComes) {
   under_many_schedules([] {
     auto engine = make_engine();
@@ -229,6 +249,30 @@ TEST(ConcurrencyRules, Rule10NothingIsLostWhileTheCpuGoesAndComes) {
       runs += counter->runs.load();
     }
     EXPECT_EQ(runs, queued.load());
+  });
+}
+
+TEST(ConcurrencyRules, Rule10NothingIsLostWhileTheCpuGoesAndItemsAreTakenBack) {
+  under_many_schedules([] {
+    auto engine = make_engine();
+    // While one run sleeps, the next is put on the list of the worker that runs it.
+    Task task([] { sleep_for(5us); });
+    platform::Atomic<int> due{0};
+    in_threads(3, [&](unsigned thread) {
+      for (int i = 0; i < 6; i++) {
+        if (thread == 0) {
+          EXPECT_TRUE((i % 2 == 0 ? engine->cpu_offline(1) : engine->cpu_online(1)).has_value());
+        } else if (thread == 1) {
+          if (engine->queue_work_on(1, engine->system_wq(), task.work)) due.fetch_add(1);
+          sleep_for(2us);
+        } else {
+          sleep_for(3us);
+          if (engine->cancel_work(task.work)) due.fetch_sub(1);
+        }
+      }
+    });
+    engine->flush_work(task.work);
+    EXPECT_EQ(task.runs.load(), due.load());
   });
 }
 

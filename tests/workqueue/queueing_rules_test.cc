@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rules 1 to 8: queueing and running.
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <new>
 
@@ -39,6 +41,34 @@ TEST(QueueingRules, Rule01EachTrueIsOneRun) {
     engine->flush_work(counter.work);
     EXPECT_EQ(counter.runs.load(), wins.load());
     EXPECT_GE(wins.load(), 1);
+  });
+}
+
+/// Two threads that queue, and a worker that becomes idle again and again.
+void expect_each_to_wake(Engine& engine, Workqueue& queue) {
+  const Prompt prompt;
+  Counter counters[2];
+  in_threads(2, [&](unsigned thread) {
+    for (int i = 0; i < 4; i++) {
+      EXPECT_TRUE(engine.queue_work_on(1, queue, counters[thread].work));
+      engine.flush_work(counters[thread].work);
+    }
+  });
+  EXPECT_EQ(counters[0].runs.load() + counters[1].runs.load(), 8);
+}
+
+TEST(QueueingRules, Rule01EachTrueWakesAWorkerIfNobodyRuns) {
+  under_many_schedules([] {
+    auto engine = make_engine(overseen_rarely());
+    expect_each_to_wake(*engine, engine->system_wq());
+  });
+}
+
+// A pool of bottom halves has one worker: nobody stands by who would look while it becomes idle.
+TEST(QueueingRules, Rule01EachTrueWakesTheOnlyWorkerOfBottomHalves) {
+  under_many_schedules([] {
+    auto engine = make_engine(overseen_rarely());
+    expect_each_to_wake(*engine, engine->system_bh_wq());
   });
 }
 
@@ -87,19 +117,26 @@ TEST(QueueingRules, Rule02WhatALosingCallerWroteIsSeen) {
 TEST(QueueingRules, Rule03WhatAWinnerWroteIsSeen) {
   under_many_schedules([] {
     struct Message {
-      void run(Work&) { copy = text; }
+      void run(Work&) {
+        copy = text;
+        read.fetch_add(1, std::memory_order_release);
+      }
       int text = 0;  // plain on purpose: the queueing alone must order it
       int copy = 0;
+      platform::Atomic<int> read{0};
       Work work{this, &Message::run};
     };
     auto engine = make_engine();
     Message message;
-    for (int i = 1; i <= 5; i++) {
+    for (int i = 1; i <= 6; i++) {
       message.text = i;
-      EXPECT_TRUE(engine->queue_work_on(i % 4, engine->system_wq(), message.work));
-      engine->flush_work(message.work);
+      EXPECT_TRUE(engine->queue_work_on(i / 2, engine->system_wq(), message.work));
+      // By turns: waits for the engine, and for the function alone, which leaves the engine in the midst of its end.
+      if (i % 2 == 0) engine->flush_work(message.work);
+      EXPECT_TRUE(eventually([&] { return message.read.load(std::memory_order_acquire) == i; }));
       EXPECT_EQ(message.copy, i);
     }
+    engine->flush_work(message.work);
   });
 }
 
@@ -153,7 +190,6 @@ TEST(QueueingRules, Rule06TheFunctionMayFreeItsWork) {
   under_many_schedules([] {
     struct Suicidal {
       explicit Suicidal(platform::Atomic<int>& count) : freed(count) {}
-      static void run(Work&);
       void go(Work&) {
         platform::Atomic<int>& count = freed;
         delete this;
@@ -169,6 +205,37 @@ TEST(QueueingRules, Rule06TheFunctionMayFreeItsWork) {
       EXPECT_TRUE(engine->queue_work_on(i % 4, engine->system_wq(), suicidal->work));
     }
     EXPECT_TRUE(eventually([&] { return freed.load() == 8; }));
+  });
+}
+
+/// A work that ends its own life; somebody else uses its place from then on, who notices if it is written to.
+struct Vacated {
+  static constexpr std::byte kOthers{0x5a};
+  void go(Work& work) {
+    work.~Work();
+    std::ranges::fill(place, kOthers);
+    left.store(1);
+  }
+  Work& move_in() { return *new (place.data()) Work(this, &Vacated::go); }
+  bool untouched() const {
+    return std::ranges::all_of(place, [](std::byte byte) { return byte == kOthers; });
+  }
+  alignas(Work) std::array<std::byte, sizeof(Work)> place;
+  platform::Atomic<int> left{0};
+};
+
+TEST(QueueingRules, Rule06NothingIsWrittenWhereAFreedWorkWas) {
+  under_many_schedules([] {
+    auto engine = make_engine();
+    Vacated vacated[4];
+    for (int cpu = 0; cpu < 4; cpu++) {
+      EXPECT_TRUE(engine->queue_work_on(cpu, engine->system_wq(), vacated[cpu].move_in()));
+    }
+    for (int cpu = 0; cpu < 4; cpu++) {
+      EXPECT_TRUE(eventually([&] { return vacated[cpu].left.load() != 0; }));
+      EXPECT_TRUE(engine->work_on_cpu(cpu, [] {}).has_value());  // whoever ran it has gone on
+      EXPECT_TRUE(vacated[cpu].untouched());
+    }
   });
 }
 
@@ -236,7 +303,8 @@ TEST(QueueingRules, Rule08WhenTheRunnerSleepsTheNextItemStarts) {
       Work first{this, &Pair::waits};
       Work second{this, &Pair::gives};
     };
-    auto engine = make_engine();
+    auto engine = make_engine(overseen_rarely());
+    const Prompt prompt;
     Pair pair;
     {
       Occupied occupied(*engine, 1);
@@ -265,7 +333,8 @@ TEST(QueueingRules, Rule08AContendedMutexCountsAsSleeping) {
       Work first{this, &Pair::takes};
       Work second{this, &Pair::runs};
     };
-    auto engine = make_engine();
+    auto engine = make_engine(overseen_rarely());
+    const Prompt prompt;
     Pair pair;
     pair.mutex.lock();
     engine->queue_work_on(1, engine->system_wq(), pair.first);

@@ -69,6 +69,25 @@ inline Engine::Options engine_options() {
   return {.topology = small_topology(), .hog_threshold = 0s, .report = [](const Report&) {}};
 }
 
+/// The overseer looks around once in 50 seconds only: a wake-up that is lost is not made good by its next look.
+inline Engine::Options overseen_rarely() {
+  Engine::Options options = engine_options();
+  options.hog_threshold = 100s;
+  return options;
+}
+
+/// Demands that the scope ends within 10 seconds, real or simulated: before the next look of such an overseer.
+class Prompt {
+ public:
+  Prompt() = default;
+  ~Prompt() { EXPECT_LT(platform::Clock::now() - began_, 10s) << "nobody was woken for an item"; }
+  Prompt(const Prompt&) = delete;
+  Prompt& operator=(const Prompt&) = delete;
+
+ private:
+  const platform::TimePoint began_ = platform::Clock::now();
+};
+
 /// Keeps what an engine reports.
 class Reports {
  public:
