@@ -178,6 +178,8 @@ bool EngineState::refuse(QueueState& queue, std::uint32_t state, const Work& wor
 }
 
 void EngineState::arm(int cpu, QueueState& queue, DelayedWork& work, platform::Nanoseconds delay) noexcept {
+  if (keeps_history()) [[unlikely]]
+    history_.note(*this, work.work(), Requester::Kind::kTimer);
   WorkAccess::workqueue(work) = &queue;
   WorkAccess::cpu(work) = cpu;
   // Timers live in the normal pool of the CPU, whose idle worker waits for their alarm.

@@ -157,6 +157,8 @@ bool RcuDomain::queue(Workqueue& wq, RcuWork& work) noexcept {
   if (!take_pending(work.work_)) return false;
   work.workqueue_ = queue;
   work.cpu_ = engine_.local_cpu();
+  if (engine_.keeps_history()) [[unlikely]]
+    engine_.history().note(engine_, work.work_, Requester::Kind::kGracePeriod);
   wait_for_grace_period(work.head_);
   return true;
 }

@@ -336,7 +336,10 @@ void WorkerPool::serve(std::uint64_t token, std::unique_lock<platform::Mutex>& u
     source.again_ = false;
     stats_.events++;
     under.unlock();
+    Worker* const self = engine_.keeps_history() ? Worker::current() : nullptr;
+    if (self != nullptr) self->serving_ = {source.fd_, reinterpret_cast<std::uintptr_t>(source.function_)};
     source.function_(source.context_);
+    if (self != nullptr) self->serving_ = {};
     under.lock();
   } while (source.again_ && !source.removed_);
   const bool awaited = source.removed_;
