@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "workqueue/engine_state.h"
+#include "workqueue/lifetime.h"
 #include "workqueue/trace.h"
 #include "workqueue/worker_pool.h"
 
@@ -51,6 +52,7 @@ void WorkerPool::accept(Work& work) noexcept {
   PoolWorkqueue* pwq = pwq_of(number);
   if (stopping_ || pwq == nullptr) [[unlikely]] {
     // The engine ends, or the queue was destroyed while somebody still queued on it.
+    lifetime::note_idle(work);
     WorkAccess::replace(work, WorkAccess::pool_bits(number_));
     return;
   }

@@ -52,6 +52,7 @@ bool Engine::mod_delayed_work_on(int cpu, Workqueue& wq, DelayedWork& work, std:
   const Grabbed grabbed = grab_pending(*state_, work.work(), &work);
   if (grabbed == Grabbed::kDisabled) return false;
   const bool was_pending = grabbed == Grabbed::kWasPending;
+  if (was_pending) lifetime::note_idle(work.work());  // what it waited for before does not matter any more
   if (is_disabled(work.work())) {
     // Disabled since: whoever did that waits for PENDING to go.
     release_pending(work.work());

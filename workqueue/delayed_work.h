@@ -22,6 +22,12 @@ class DelayedWork {
     if constexpr (requires { object->adopt_delayed_work(*this); }) object->adopt_delayed_work(*this);
   }
 
+#if defined(UPCI_CHECK_LIFETIME)
+  ~DelayedWork() { detail::work_goes(work_); }  // while its timer is still there
+  DelayedWork(const DelayedWork&) = delete;
+  DelayedWork& operator=(const DelayedWork&) = delete;
+#endif
+
   Work& work() noexcept { return work_; }
   const Work& work() const noexcept { return work_; }
   /// True while its timer is armed, too. A hint.

@@ -16,6 +16,7 @@
 #include "base/deadline.h"
 #include "base/error.h"
 #include "base/unique_fd.h"
+#include "workqueue/audit.h"
 #include "workqueue/delayed_work.h"
 #include "workqueue/event_source.h"
 #include "workqueue/hotplug_state.h"
@@ -253,6 +254,11 @@ class Engine {
   // --- looking on; any context ---
   /// kWorkBusyPending and kWorkBusyRunning, or-ed. A hint. Kernel: work_busy.
   unsigned work_busy(const Work& work) noexcept;
+  /// What has queued this work before and may do so again, in the order in which to stop it: to be asked before the work is
+  /// destroyed. Known while Options::keep_requesters is on; without it only the armed timer of a DelayedWork is. The names
+  /// of functions are looked up: milliseconds.
+  std::vector<Requester> what_can_queue(const Work& work) const;
+  std::vector<Requester> what_can_queue(const DelayedWork& work) const;
   /// Whether items of `wq` wait for max_active on this CPU; -1: the caller's. Kernel: workqueue_congested.
   bool workqueue_congested(int cpu, Workqueue& wq) noexcept;
   /// Describes what the calling worker's item is about, for dumps. Kernel: set_worker_desc.

@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "workqueue/latency_table.h"
+#include "workqueue/lifetime.h"
 #include "workqueue/rescuer.h"
 
 namespace upci::inline UPCI_VARIANT {
@@ -54,7 +55,7 @@ EngineState::EngineState(Engine::Options options, std::string blocking_note)
   if (options_.measure_latency) measure_latency(true);
 }
 
-EngineState::~EngineState() = default;
+EngineState::~EngineState() { lifetime::forget(*this); }
 
 Result<void> EngineState::start() {
   UPCI_TRY(create_pools());

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/wait.h"
+#include "workqueue/audit.h"
 #include "workqueue/dependencies.h"
 #include "workqueue/engine.h"
 #include "workqueue/notes.h"
@@ -53,6 +54,9 @@ class EngineState : public std::enable_shared_from_this<EngineState> {
   const std::vector<int>& os_cpus() const noexcept { return os_cpus_; }
   void report(Report::Kind kind, std::string text) const;
   void report(const Report& report) const;
+  /// Who queued which work; kept while keeps_history().
+  QueueingHistory& history() noexcept { return history_; }
+  bool keeps_history() const noexcept { return (notes_.bits() & NoteSwitch::kRequesters) != 0; }
   Dependencies& dependencies() noexcept { return dependencies_; }
   RcuDomain& rcu() noexcept { return rcu_; }
   /// The same, with the caller's stack behind it.
@@ -221,6 +225,7 @@ class EngineState : public std::enable_shared_from_this<EngineState> {
 
   platform::Mutex mayday_lock_;  // the rescuers' lists of pwqs; inside a pool's lock
   HotplugCallbacks hotplug_;     // its own rules; called under no lock of the engine
+  QueueingHistory history_;      // its own rules
   Requesters requesters_;        // its own rules
   Dependencies dependencies_;    // its own rules
   RcuDomain rcu_;                // its own rules

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "workqueue/delayed_work.h"
+#include "workqueue/lifetime.h"
 #include "workqueue/work_data.h"
 
 namespace upci::inline UPCI_VARIANT {
@@ -26,6 +27,7 @@ Grabbed grab_pending(EngineState& state, Work& work, DelayedWork* delayed) noexc
 bool take_back(EngineState& state, Work& work, DelayedWork* delayed) noexcept;
 
 inline void release_pending(Work& work) noexcept {
+  lifetime::note_idle(work);
   WorkAccess::data(work).fetch_and(~WorkAccess::kPending, std::memory_order_release);
 }
 

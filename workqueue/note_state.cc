@@ -19,7 +19,10 @@ std::uint64_t now_ns() noexcept {
 
 void EngineState::note_queueing(const QueueState& queue, Work& work, int req_cpu, int pool_cpu) noexcept {
   const std::uint32_t bits = notes_.bits();
-  if ((bits & NoteSwitch::kRequesters) != 0) requesters_.note(work);
+  if ((bits & NoteSwitch::kRequesters) != 0) {
+    requesters_.note(work);
+    history_.note(*this, work);
+  }
   if ((bits & (NoteSwitch::kLatency | NoteSwitch::kTrace)) == 0) return;
   const std::uint64_t now = now_ns();
   WorkAccess::queued_at(work) = now;

@@ -7,6 +7,7 @@
 
 #include "workqueue/engine_state.h"
 #include "workqueue/latency.h"
+#include "workqueue/lifetime.h"
 #include "workqueue/trace.h"
 
 namespace upci::inline UPCI_VARIANT {
@@ -128,6 +129,7 @@ bool EngineState::queue(int cpu, QueueState& queue, Work& work) noexcept {
   }
   if (WorkAccess::pool_of(old) < 0) dependencies_.note_first_queueing(work);
   latency::note_queued(*this, queue, work, cpu, pool->cpu());
+  lifetime::note_queued(*this, work, nullptr);
   trace::queue_work(work, WorkAccess::function(work), queue.name().c_str(), cpu, pool->cpu());
   pool->push(work);
   return true;
@@ -142,6 +144,7 @@ bool EngineState::queue_owned(int cpu, QueueState& queue, Work& work) noexcept {
                                  : nullptr;
   if (pwq == nullptr || ((state & QueueState::kDraining) != 0 && !is_chained(queue))) [[unlikely]] {
     refuse(queue, state, work, "an expired timer");
+    lifetime::note_idle(work);
     WorkAccess::data(work).fetch_and(~WorkAccess::kPending, std::memory_order_release);
     return false;
   }
@@ -154,6 +157,7 @@ bool EngineState::queue_owned(int cpu, QueueState& queue, Work& work) noexcept {
   WorkAccess::replace(
       work, WorkAccess::kPending | WorkAccess::workqueue_bits(queue.number()) | WorkAccess::pool_bits(pool->number()));
   latency::note_queued(*this, queue, work, cpu, pool->cpu());
+  lifetime::note_queued(*this, work, nullptr);
   trace::queue_work(work, WorkAccess::function(work), queue.name().c_str(), cpu, pool->cpu());
   pool->push(work);
   return true;
@@ -178,6 +182,9 @@ bool EngineState::refuse(QueueState& queue, std::uint32_t state, const Work& wor
 }
 
 void EngineState::arm(int cpu, QueueState& queue, DelayedWork& work, platform::Nanoseconds delay) noexcept {
+  lifetime::note_queued(*this, work.work(), &work);
+  if (keeps_history()) [[unlikely]]
+    history_.note(*this, work.work(), Requester::Kind::kTimer);
   WorkAccess::workqueue(work) = &queue;
   WorkAccess::cpu(work) = cpu;
   // Timers live in the normal pool of the CPU, whose idle worker waits for their alarm.

@@ -13,6 +13,7 @@
 #include "base/wait.h"
 #include "workqueue/engine_state.h"
 #include "workqueue/grab.h"
+#include "workqueue/lifetime.h"
 #include "workqueue/untracked_waits.h"
 
 namespace upci::inline UPCI_VARIANT {
@@ -157,6 +158,9 @@ bool RcuDomain::queue(Workqueue& wq, RcuWork& work) noexcept {
   if (!take_pending(work.work_)) return false;
   work.workqueue_ = queue;
   work.cpu_ = engine_.local_cpu();
+  lifetime::note_awaits_readers(engine_, work.work_);
+  if (engine_.keeps_history()) [[unlikely]]
+    engine_.history().note(engine_, work.work_, Requester::Kind::kGracePeriod);
   wait_for_grace_period(work.head_);
   return true;
 }

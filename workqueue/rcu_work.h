@@ -71,6 +71,7 @@ class RcuDomain {
  private:
   friend class Engine;
   friend class EngineState;
+  friend class QueueingHistory;
   struct alignas(64) Slot {
     platform::Atomic<std::uint64_t> begun[2]{};  // A: only grow
     platform::Atomic<std::uint64_t> ended[2]{};  // A
@@ -84,6 +85,7 @@ class RcuDomain {
   bool nobody_reads(unsigned side) const noexcept;
   void poll(Work&);
   void stop() noexcept;
+  bool is_poll(const Work* work) const noexcept { return work == &poll_.work(); }
   Slot& slot() const noexcept;
 
   EngineState& engine_;                      // C

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "base/platform.h"
+#include "workqueue/lifetime_guard.h"
 
 namespace upci::inline UPCI_VARIANT {
 
@@ -74,7 +75,11 @@ class WorkFunction {
 /// Either a free function or a method:  Work work{&function};  Work work{this, &Nic::bottom_half};
 /// An owner that has a member `adopt_work(Work&)` (device::Bound does) is told of the work, so that it can be disabled
 /// before the owner's destructor runs.
+#if defined(UPCI_CHECK_LIFETIME)
+class Work : private detail::LifetimeGuard, private WorkNode {
+#else
 class Work : private WorkNode {
+#endif
  public:
   explicit Work(WorkFunction::Plain function) noexcept : function_(function) {}
   template <class T, class Base>
@@ -84,7 +89,11 @@ class Work : private WorkNode {
   }
   Work(const Work&) = delete;
   Work& operator=(const Work&) = delete;
+#if defined(UPCI_CHECK_LIFETIME)
+  ~Work() { detail::work_goes(*this); }
+#else
   ~Work() = default;
+#endif
 
   /// True from the queueing that took it until just before its function runs. A hint: it may change at any time.
   bool is_pending() const noexcept { return (data_.load(std::memory_order_relaxed) & kPending) != 0; }

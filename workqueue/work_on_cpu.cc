@@ -4,6 +4,7 @@
 
 #include "base/wait.h"
 #include "workqueue/engine_state.h"
+#include "workqueue/lifetime.h"
 #include "workqueue/untracked_waits.h"
 
 namespace upci::inline UPCI_VARIANT {
@@ -22,6 +23,7 @@ struct CpuCall : Work {
       const UntrackedWaits all_sorts;
       call.body();
     }
+    lifetime::hand_over(work);
     call.body = nullptr;  // what it owns goes before the caller goes on
     call.done.complete();
   }

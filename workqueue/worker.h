@@ -28,6 +28,13 @@ class Worker final : public BlockingObserver {
   const Work* current_work() const noexcept { return current_work_; }
   /// Meaningful while current_work() is not null.
   const WorkFunction& current_function() const noexcept { return current_function_; }
+  /// An event source: its descriptor and its function's address.
+  struct Serving {
+    int fd = -1;
+    std::uintptr_t function = 0;
+  };
+  /// The event source that it serves, while the engine keeps who queues what; fd -1: none. As current_work().
+  const Serving& serving() const noexcept { return serving_; }
   QueueState* current_queue() const noexcept { return current_pwq_ != nullptr ? current_pwq_->queue : nullptr; }
   bool is_rescuer() const noexcept { return rescuer_; }
   /// The worker whose thread is calling, or nullptr.
@@ -61,6 +68,7 @@ class Worker final : public BlockingObserver {
   WorkFunction current_function_{nullptr};  // P: a copy, for the same reason
   PoolWorkqueue* current_pwq_ = nullptr;    // P to write; S to read. nullptr: idle, or a flush barrier
   int current_color_ = 0;                   // P
+  Serving serving_;                         // S
   std::uint64_t items_ = 0;                 // P: counts items, so that a tick knows whether it still sees the same one
   std::string description_;                 // P: set_worker_desc, until the item ends
   Worker* next_busy_ = nullptr;             // P

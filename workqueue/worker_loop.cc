@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "workqueue/engine_state.h"
 #include "workqueue/latency.h"
+#include "workqueue/lifetime.h"
 #include "workqueue/overseer.h"
 #include "workqueue/trace.h"
 #include "workqueue/worker_pool.h"
@@ -256,6 +257,7 @@ void WorkerPool::process(Worker& worker, Work& work, std::unique_lock<platform::
   const WorkFunction function = WorkAccess::function(work);
   PoolWorkqueue* const pwq = pwq_of(WorkAccess::workqueue_of(data));  // nullptr: a flush barrier
   begin(worker, work, function, pwq, WorkAccess::color_of(WorkAccess::place(work)));
+  if (pwq != nullptr) lifetime::note_running(work, worker);
   WorkList::erase(work);
   WorkAccess::set_place(work, 0);
   latency::Run notes(engine_, work, function, pwq, cpu());
@@ -275,6 +277,7 @@ void WorkerPool::process(Worker& worker, Work& work, std::unique_lock<platform::
   set_blocking_observer(nullptr);
   notes.ended();
   trace::execute_end(&work, function);
+  if (pwq != nullptr) lifetime::note_ended(&work, worker);
 
   under.lock();
   end(worker, &work);
@@ -336,7 +339,10 @@ void WorkerPool::serve(std::uint64_t token, std::unique_lock<platform::Mutex>& u
     source.again_ = false;
     stats_.events++;
     under.unlock();
+    Worker* const self = engine_.keeps_history() ? Worker::current() : nullptr;
+    if (self != nullptr) self->serving_ = {source.fd_, reinterpret_cast<std::uintptr_t>(source.function_)};
     source.function_(source.context_);
+    if (self != nullptr) self->serving_ = {};
     under.lock();
   } while (source.again_ && !source.removed_);
   const bool awaited = source.removed_;

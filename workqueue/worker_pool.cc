@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "workqueue/engine_state.h"
+#include "workqueue/lifetime.h"
 
 namespace upci::inline UPCI_VARIANT {
 
@@ -250,6 +251,7 @@ void WorkerPool::stop() noexcept {
       WorkAccess::set_place(work, 0);
       // Somebody may still flush what is dropped: a barrier's function lets him go.
       const bool barrier = WorkAccess::workqueue_of(WorkAccess::data(work).load(std::memory_order_relaxed)) < 0;
+      if (!barrier) lifetime::note_idle(work);
       WorkAccess::replace(work, WorkAccess::pool_bits(number_));
       if (barrier) FlushBarrier::complete(work);
     }
@@ -258,7 +260,10 @@ void WorkerPool::stop() noexcept {
   for (PoolWorkqueue* pwq : pwqs_) {
     if (pwq != nullptr) drop(pwq->inactive);
   }
-  while (Timer* timer = timers_.pop_expired(platform::kNever)) { WorkAccess::replace(timer->owner.work(), 0); }
+  while (Timer* timer = timers_.pop_expired(platform::kNever)) {
+    lifetime::note_idle(timer->owner.work());
+    WorkAccess::replace(timer->owner.work(), 0);
+  }
   events_.notify();
 }
 
