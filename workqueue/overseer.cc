@@ -14,7 +14,6 @@ namespace {
 using platform::Nanoseconds;
 using namespace std::chrono_literals;
 
-constexpr Nanoseconds kLongestPeriod = 5ms;   // maydays and the watchdog need it, too, whatever the hog threshold
 constexpr Nanoseconds kStayAwake = 1s;        // after the last item, so that steady light load wakes nobody
 constexpr Nanoseconds kLookForCpus = 1s;      // while anything runs
 constexpr Nanoseconds kSampleSleepers = 1ms;  // where only sampling tells that a worker sleeps
@@ -52,9 +51,12 @@ void Overseer::call() noexcept {
 }
 
 void Overseer::run() {
-  const bool samples = engine_.options().blocking == BlockingTier::kSampling;
-  const Nanoseconds period =
-      samples ? kSampleSleepers : std::clamp<Nanoseconds>(engine_.options().hog_threshold / 2, 1ms, kLongestPeriod);
+  const Engine::Options& options = engine_.options();
+  const bool samples = options.blocking == BlockingTier::kSampling;
+  // Twice within the shortest time that is looked after: a hog's, that of a mayday, the watchdog's.
+  Nanoseconds shortest = std::min<Nanoseconds>(options.hog_threshold, options.mayday);
+  if (options.watchdog > 0ns) shortest = std::min<Nanoseconds>(shortest, options.watchdog);
+  const Nanoseconds period = samples ? kSampleSleepers : std::max<Nanoseconds>(shortest / 2, 1ms);
   // Where only short items run, now and then, it need not look as often: a look costs a wake-up.
   const Nanoseconds rest = samples ? period : 2 * period;
   platform::TimePoint last_busy = platform::Clock::now();

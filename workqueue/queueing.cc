@@ -79,15 +79,12 @@ WorkerPool* EngineState::where_it_runs(QueueState& queue, Work& work, std::uint6
   return pwq != nullptr && pwq->queue == &queue ? last : nullptr;
 }
 
-/// Whether somebody else has PENDING. Shaped so that one instruction does it (x86: lock bts), without a loop: many may call
-/// at once for a work that is pending most of the time. When it has become free meanwhile it is given back, and the caller
-/// goes the usual way.
+/// Whether somebody else has PENDING. A read-modify-write that changes nothing, in one instruction (x86: lock xadd) without a
+/// loop: many may call at once for a work that is pending most of the time.
 static bool lost_race(Work& work) noexcept {
   auto& data = WorkAccess::data(work);
   if ((data.load(std::memory_order_relaxed) & WorkAccess::kPending) == 0) return false;
-  if ((data.fetch_or(WorkAccess::kPending, std::memory_order_seq_cst) & WorkAccess::kPending) != 0) return true;
-  data.fetch_and(~WorkAccess::kPending, std::memory_order_release);
-  return false;
+  return (data.fetch_add(0, std::memory_order_seq_cst) & WorkAccess::kPending) != 0;
 }
 
 /// Takes PENDING and queues; false when somebody has it, or the work is disabled. Each path is a read-modify-write: what a

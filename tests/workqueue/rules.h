@@ -73,7 +73,7 @@ inline Engine::Options engine_options() {
 /// The overseer looks around once in 50 seconds only: a wake-up that is lost is not made good by its next look.
 inline Engine::Options overseen_rarely() {
   Engine::Options options = engine_options();
-  options.hog_threshold = 100s;
+  options.hog_threshold = options.mayday = options.watchdog = 100s;
   return options;
 }
 
