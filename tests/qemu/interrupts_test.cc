@@ -201,12 +201,11 @@ TEST(QemuMsi, SaysSoWhenItsRoutingsAreUsedUp) {
   EXPECT_TRUE(backend->control().present());
 }
 
-TEST(QemuIrqNone, ADeviceWithoutMessagesOffersNoVectors) {
-  const auto backend = open_or_fail("virtio-net-pci", {{"vectors", "0"}});
+TEST(QemuMsix, IsPreferredToALine) {
+  const auto backend = open_msix_device(2);
   ASSERT_TRUE(backend);
-  EXPECT_EQ(backend->irqs().count(), 0U);
-  const std::vector<EventFd> eventfds = make_eventfds(1);
-  EXPECT_EQ(backend->irqs().enable(numbers(eventfds)).error().code, Errc::kInvalid);
+  EXPECT_EQ(backend->irqs().kind(), device::IrqSource::Kind::kMessage);
+  EXPECT_EQ(backend->irqs().count(), 2U);
 }
 
 }  // namespace
