@@ -39,7 +39,7 @@ TEST(Teardown, WhileAProbeIsStuckLeavesNothingBehind) {
             return bound;
           });
       log = device->log;
-      EXPECT_EQ(context->probe(device, 10ms).result, "stuck");
+      EXPECT_EQ(context->probe(device, 300ms).result, "stuck");
       auto opener = platform::Thread::create({.name = "opener"}, [&] {
         platform::this_thread::sleep_until(platform::Clock::now() + 20ms);
         gate.open();  // while the context waits for it
@@ -112,7 +112,7 @@ TEST(Teardown, AnEngineWhoseWorkerIsStillInADriverOutlivesItsContextUntilItComes
     return bound;
   });
   const auto log = device->log;
-  EXPECT_EQ(context->probe(device, 10ms).result, "stuck");
+  EXPECT_EQ(context->probe(device, 300ms).result, "stuck");
   device.reset();
   context.reset();  // cannot wait for it
   EXPECT_FALSE(log->has("destructor"));
