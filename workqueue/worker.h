@@ -63,6 +63,7 @@ class Worker final : public BlockingObserver {
   platform::Thread thread_;                 // C
   platform::ThreadId thread_id_ = 0;        // P
   Completion exited_;                       // its own rules; the thread's last act
+  platform::Atomic<bool> inside_{false};    // A: it is in an item's function, and not on its way in or out
   WorkList scheduled_;                      // P: works that only this worker may run, before it looks at the worklist
   const Work* current_work_ = nullptr;      // P to write; S to read. Only compared: the work may be gone (rule 6)
   WorkFunction current_function_{nullptr};  // P: a copy, for the same reason

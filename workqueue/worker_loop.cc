@@ -273,7 +273,9 @@ void WorkerPool::process(Worker& worker, Work& work, std::unique_lock<platform::
   notes.started();
   if (worker.watch_) worker.watch_->arm();
   set_blocking_observer(&worker);
+  worker.inside_.store(true, std::memory_order_relaxed);
   function(work);  // may free the work: not touched from here on (rule 6)
+  worker.inside_.store(false, std::memory_order_release);
   set_blocking_observer(nullptr);
   notes.ended();
   trace::execute_end(&work, function);
