@@ -65,8 +65,10 @@ Shard& shard_of(const void* work) { return table()[(reinterpret_cast<std::uintpt
 /// about to return.
 std::optional<Entry> take_objection(const void* work) noexcept {
   std::optional<platform::TimePoint> give_up;  // the clock is not read for a work that nobody knows
+  bool expired = false;
+  int yields = 100;  // first: the function's last instructions take no time
   Shard& shard = shard_of(work);
-  for (platform::Nanoseconds pause = 20us;; pause = std::min<platform::Nanoseconds>(2 * pause, 5ms)) {
+  for (platform::Nanoseconds pause = 20us;;) {
     {
       std::lock_guard guard(shard.lock);
       const auto found = shard.works.find(work);
@@ -77,16 +79,25 @@ std::optional<Entry> take_objection(const void* work) noexcept {
         shard.works.erase(found);
         return std::nullopt;
       }
-      if (!give_up) give_up = platform::Clock::now() + lifetime::kLastWords;
-      if (entry.wait != Wait::kNone || platform::Clock::now() >= *give_up) {
+      if (entry.wait != Wait::kNone || expired) {
         std::optional<Entry> taken(entry);
         shard.works.erase(found);
         if (may_go) taken->runner = nullptr;
         return taken;
       }
     }
-    // Not a wait that a pool is told of: an item that destroys another one's work holds up only itself.
-    platform::this_thread::sleep_until(platform::Clock::now() + pause);
+    // The clock is a scheduling point, so not above. Not a wait that a pool is told of: an item that destroys another one's
+    // work holds up only itself.
+    const platform::TimePoint now = platform::Clock::now();
+    if (!give_up) give_up = now + lifetime::kLastWords;
+    expired = now >= *give_up;
+    if (expired) continue;
+    if (yields-- > 0) {
+      platform::this_thread::yield();
+      continue;
+    }
+    platform::this_thread::sleep_until(now + pause);
+    pause = std::min<platform::Nanoseconds>(2 * pause, 5ms);
   }
 }
 
