@@ -28,8 +28,9 @@ struct Options {
 /// model.
 ///
 /// What the backend gives: BARs that trap (none is mapped); DMA memory from the guest's RAM; MSI-X or MSI vectors as
-/// eventfds that QEMU itself signals, or one INTx line, which a thread polls; reset by FLR where the device has it, otherwise of its bus. abandon() ends QEMU,
-/// which proves the device quiet. When the last reference goes, QEMU has been ended and reaped.
+/// eventfds that QEMU itself signals, or one INTx line, which a thread polls; reset by FLR where the device has it,
+/// otherwise of its bus. abandon() ends QEMU, which proves the device quiet. When the last reference goes, QEMU has been
+/// ended and reaped.
 ///
 /// `disable-modern=on` alone brings `disable-legacy=off` with it, since the device would otherwise have no interface
 /// left.
