@@ -44,8 +44,9 @@ void WorkerPool::note_switch(Worker& worker) noexcept {
   if (worker.watch_->rearm(*worker.probe_) == platform::SwitchWatch::State::kBlocked) note_asleep(worker);
 }
 
+/// One that sleeps for the pool's lock, which the caller has, is between two items: nobody need stand in for it.
 void WorkerPool::note_asleep(Worker& worker) noexcept {
-  if (!worker.counts_ || worker.current_work_ == nullptr) return;
+  if (!worker.counts_ || !worker.inside_.load(std::memory_order_acquire)) return;
   worker.sleeping_ = worker.unannounced_ = true;
   nr_unannounced_++;
   latency::note_sleep(engine_, worker.thread_id_, true);

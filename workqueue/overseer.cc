@@ -169,9 +169,7 @@ void Overseer::look_for_hogs(WorkerPool& pool) {
 void Overseer::look_for_sleepers(WorkerPool& pool) {
   for (Worker* bucket : pool.busy_) {
     for (Worker* worker = bucket; worker != nullptr; worker = worker->next_busy_) {
-      // In this order: one that sleeps for this very lock has left its item before.
-      if (!worker->probe_ || !worker->counts_ || !worker->probe_->asleep()) continue;
-      if (worker->inside_.load(std::memory_order_acquire)) pool.note_asleep(*worker);
+      if (worker->probe_ && worker->counts_ && worker->probe_->asleep()) pool.note_asleep(*worker);
     }
   }
 }

@@ -276,6 +276,7 @@ void WorkerPool::process(Worker& worker, Work& work, std::unique_lock<platform::
   worker.inside_.store(true, std::memory_order_relaxed);
   function(work);  // may free the work: not touched from here on (rule 6)
   worker.inside_.store(false, std::memory_order_release);
+  if (worker.watch_) worker.watch_->disarm();
   set_blocking_observer(nullptr);
   notes.ended();
   trace::execute_end(&work, function);

@@ -366,6 +366,21 @@ TEST(QueueingRules, Rule08YieldingOrBeingPreemptedStartsNone) {
   });
 }
 
+TEST(QueueingRules, Rule08WaitingForThePoolsLockBetweenTwoItemsStartsNone) {
+  under_many_schedules([] {
+    auto engine = make_engine();
+    std::array<Counter, 12> counters;
+    {
+      Occupied occupied(*engine, 1);
+      for (Counter& counter : counters) engine->queue_work_on(1, engine->system_wq(), counter.work);
+    }
+    // Asking takes the lock that the worker wants at the end of each item.
+    while (engine->stats(1).executed <= counters.size()) platform::this_thread::yield();
+    EXPECT_EQ(engine->stats(1).cm_wakeups, 0U);
+    for (Counter& counter : counters) engine->flush_work(counter.work);
+  });
+}
+
 TEST(QueueingRules, Rule08AtMostOneAwakeItemStartsItems) {
   under_many_schedules([] {
     struct Item {
