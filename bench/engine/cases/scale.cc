@@ -107,8 +107,10 @@ Case pending_case() {
 
 std::vector<Case> scale_cases() {
   std::vector<Case> cases;
-  if (machine_cpus().size() > 1) cases.push_back(pending_case());
-  for (Case& one : many_queues_cases()) cases.push_back(std::move(one));
+  if (machine_cpus().size() > 1) {
+    cases.push_back(pending_case());
+    for (Case& one : many_queues_cases()) cases.push_back(std::move(one));
+  }
   return cases;
 }
 
