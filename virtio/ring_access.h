@@ -35,19 +35,41 @@ struct SplitLayout {
   }
 };
 
+/// The tables that indirect descriptors point to: one for each descriptor of the ring, `length` entries long. A view.
+struct IndirectTables {
+  std::byte* memory = nullptr;
+  std::uint64_t iova = 0;
+  std::uint16_t length = 0;  // 0: there are none, INDIRECT_DESC was not negotiated
+
+  static constexpr std::size_t bytes(std::uint32_t size, std::uint16_t length) noexcept {
+    return std::size_t{size} * length * sizeof(spec::ring::Descriptor);
+  }
+  std::uint64_t iova_of(std::uint16_t descriptor) const noexcept {
+    return iova + std::uint64_t{descriptor} * length * sizeof(spec::ring::Descriptor);
+  }
+};
+
 /// Direct access. A view: the memory belongs to the driver. One thread at a time.
 class PlainAccess {
  public:
   /// `memory` holds SplitLayout::of(size, ...).bytes, aligned to a page; `size` is a power of two.
-  PlainAccess(std::byte* memory, std::uint16_t size, const SplitLayout& layout) noexcept
+  PlainAccess(std::byte* memory, std::uint16_t size, const SplitLayout& layout,
+              const IndirectTables& tables = {}) noexcept
       : descriptors_(reinterpret_cast<spec::ring::Descriptor*>(memory)),
         avail_(memory + layout.avail),
         used_(memory + layout.used),
-        mask_(static_cast<std::uint16_t>(size - 1)) {}
+        mask_(static_cast<std::uint16_t>(size - 1)),
+        tables_(tables) {}
+
+  const IndirectTables& tables() const noexcept { return tables_; }
 
   // Descriptors and ring entries are ordinary memory: the device looks at them only once the index has been published.
   void write_descriptor(std::uint16_t index, const spec::ring::Descriptor& value) noexcept {
     descriptors_[index] = value;
+  }
+  /// Entry `position` of the table of descriptor `head`.
+  void write_table_entry(std::uint16_t head, std::uint16_t position, const spec::ring::Descriptor& value) noexcept {
+    reinterpret_cast<spec::ring::Descriptor*>(tables_.memory)[std::size_t{head} * tables_.length + position] = value;
   }
   void write_avail_entry(std::uint16_t index, std::uint16_t head) noexcept {
     auto* entries = reinterpret_cast<std::uint16_t*>(avail_ + spec::ring::kRingOffset);
@@ -64,6 +86,13 @@ class PlainAccess {
   }
   std::uint16_t read_used_flags() noexcept {
     return word(used_, spec::ring::kFlagsOffset).load(std::memory_order_relaxed);
+  }
+  // With EVENT_IDX: the used index after which we want a notification, and the available index after which the device does.
+  void write_used_event(std::uint16_t event) noexcept {
+    word(avail_, spec::ring::used_event_offset(mask_ + 1U)).store(event, std::memory_order_relaxed);
+  }
+  std::uint16_t read_avail_event() noexcept {
+    return word(used_, spec::ring::avail_event_offset(mask_ + 1U)).load(std::memory_order_relaxed);
   }
   /// Acquire: the used elements and the buffers below this index are read after it. Pairs with the device's barrier before
   /// it writes used idx.
@@ -87,6 +116,7 @@ class PlainAccess {
   std::byte* avail_;
   std::byte* used_;
   std::uint16_t mask_;
+  IndirectTables tables_;
 };
 
 /// Sees each access of one ring. Called by the thread that drives the ring, before a write takes effect and after a read.
@@ -95,9 +125,13 @@ class RingObserver {
  public:
   virtual ~RingObserver() = default;
   virtual void on_write_descriptor(std::uint16_t index, const spec::ring::Descriptor& value) = 0;
+  virtual void on_write_table_entry(std::uint16_t head, std::uint16_t position,
+                                    const spec::ring::Descriptor& value) = 0;
   virtual void on_write_avail_entry(std::uint16_t index, std::uint16_t head) = 0;
   virtual void on_publish_avail_index(std::uint16_t index) = 0;
   virtual void on_write_avail_flags(std::uint16_t flags) = 0;
+  virtual void on_write_used_event(std::uint16_t event) = 0;
+  virtual std::uint16_t on_read_avail_event(std::uint16_t event) = 0;
   virtual std::uint16_t on_read_used_flags(std::uint16_t flags) = 0;
   virtual std::uint16_t on_read_used_index(std::uint16_t index) = 0;
   virtual spec::ring::UsedElement on_read_used_element(std::uint16_t index, spec::ring::UsedElement element) = 0;
@@ -112,6 +146,16 @@ class ObservedAccess {
     observer_->on_write_descriptor(index, value);
     plain_.write_descriptor(index, value);
   }
+  const IndirectTables& tables() const noexcept { return plain_.tables(); }
+  void write_table_entry(std::uint16_t head, std::uint16_t position, const spec::ring::Descriptor& value) {
+    observer_->on_write_table_entry(head, position, value);
+    plain_.write_table_entry(head, position, value);
+  }
+  void write_used_event(std::uint16_t event) {
+    observer_->on_write_used_event(event);
+    plain_.write_used_event(event);
+  }
+  std::uint16_t read_avail_event() { return observer_->on_read_avail_event(plain_.read_avail_event()); }
   void write_avail_entry(std::uint16_t index, std::uint16_t head) {
     observer_->on_write_avail_entry(index, head);
     plain_.write_avail_entry(index, head);

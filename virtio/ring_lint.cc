@@ -13,11 +13,15 @@ std::string_view to_string(RingClause clause) noexcept {
     case RingClause::kIndexJump: return "the available index jumped";
     case RingClause::kIndexUnwritten: return "published an entry that was not written";
     case RingClause::kEntryInFlight: return "overwrote an available entry in flight";
+    case RingClause::kTableInFlight: return "changed an indirect table in flight";
+    case RingClause::kTableMalformed: return "an indirect table that may not be so";
+    case RingClause::kFlagsWithEventIdx: return "flags in use with EVENT_IDX";
   }
   return "unknown";
 }
 
-RingLint::RingLint(std::uint16_t size) : size_(size), descriptors_(size), entries_(size), owner_(size, 0) {}
+RingLint::RingLint(std::uint16_t size, const RingOptions& options)
+    : size_(size), options_(options), descriptors_(size), tables_(size), entries_(size), owner_(size, 0) {}
 
 // One writer, so that a plain load and store are enough, and cheaper than a read-modify-write.
 void RingLint::count_access() noexcept {
@@ -35,6 +39,15 @@ void RingLint::on_write_descriptor(std::uint16_t index, const spec::ring::Descri
   if (index >= size_) return breach(RingClause::kDescriptorLoop);
   if (owner_[index] != 0) breach(RingClause::kDescriptorInFlight);
   descriptors_[index] = value;
+}
+
+void RingLint::on_write_table_entry(std::uint16_t head, std::uint16_t position, const spec::ring::Descriptor& value) {
+  count_access();
+  if (head >= size_) return breach(RingClause::kDescriptorLoop);
+  if (owner_[head] != 0) breach(RingClause::kTableInFlight);
+  std::vector<spec::ring::Descriptor>& table = tables_[head];
+  if (position >= table.size()) table.resize(position + 1U);
+  table[position] = value;
 }
 
 void RingLint::on_write_avail_entry(std::uint16_t index, std::uint16_t head) {
@@ -68,6 +81,7 @@ void RingLint::take_chain(std::uint16_t head) noexcept {
     if (steps == size_ || index >= size_ || owner_[index] != 0) return breach(RingClause::kDescriptorLoop);
     owner_[index] = static_cast<std::uint16_t>(head + 1);
     const spec::ring::Descriptor& descriptor = descriptors_[index];
+    if ((descriptor.flags & spec::ring::kDescIndirect) != 0) return check_table(index);
     if ((descriptor.flags & spec::ring::kDescWrite) != 0) {
       writable = true;
     } else if (writable) {
@@ -78,7 +92,41 @@ void RingLint::take_chain(std::uint16_t head) noexcept {
   }
 }
 
-void RingLint::on_write_avail_flags(std::uint16_t) { count_access(); }
+/// Section "Indirect Descriptors": no NEXT beside INDIRECT, no table within a table, no chain out of the table.
+void RingLint::check_table(std::uint16_t head) noexcept {
+  const spec::ring::Descriptor& descriptor = descriptors_[head];
+  const std::vector<spec::ring::Descriptor>& table = tables_[head];
+  const std::size_t entries = descriptor.len / sizeof(spec::ring::Descriptor);
+  if ((descriptor.flags & spec::ring::kDescNext) != 0 || entries == 0 || entries > table.size() ||
+      descriptor.len % sizeof(spec::ring::Descriptor) != 0) {
+    return breach(RingClause::kTableMalformed);
+  }
+  bool writable = false;
+  std::size_t index = 0;
+  for (std::size_t steps = 0;; ++steps) {
+    if (steps == entries || index >= entries) return breach(RingClause::kDescriptorLoop);
+    if ((table[index].flags & spec::ring::kDescIndirect) != 0) return breach(RingClause::kTableMalformed);
+    if ((table[index].flags & spec::ring::kDescWrite) != 0) {
+      writable = true;
+    } else if (writable) {
+      breach(RingClause::kWritableFirst);
+    }
+    if ((table[index].flags & spec::ring::kDescNext) == 0) return;
+    index = table[index].next;
+  }
+}
+
+void RingLint::on_write_avail_flags(std::uint16_t flags) {
+  count_access();
+  if (options_.event_idx && flags != 0) breach(RingClause::kFlagsWithEventIdx);
+}
+
+void RingLint::on_write_used_event(std::uint16_t) { count_access(); }
+
+std::uint16_t RingLint::on_read_avail_event(std::uint16_t event) {
+  count_access();
+  return event;
+}
 
 std::uint16_t RingLint::on_read_used_flags(std::uint16_t flags) {
   count_access();
@@ -90,19 +138,31 @@ std::uint16_t RingLint::on_read_used_index(std::uint16_t index) {
   return index;
 }
 
+// What the device may say wrongly here is the ring's to find.
 spec::ring::UsedElement RingLint::on_read_used_element(std::uint16_t, spec::ring::UsedElement element) {
   count_access();
-  // The chain is the driver's again. What the device may say wrongly here is the ring's to find.
-  if (element.id < size_ && owner_[element.id] == element.id + 1) {
-    std::uint32_t index = element.id;
-    for (std::uint32_t steps = 0; steps < size_ && index < size_ && owner_[index] == element.id + 1; ++steps) {
-      owner_[index] = 0;
-      if ((descriptors_[index].flags & spec::ring::kDescNext) == 0) break;
-      index = descriptors_[index].next;
-    }
-    --in_flight_;
+  if (element.id >= size_ || owner_[element.id] != element.id + 1) return element;
+  if (!options_.in_order) {
+    give_back(element.id);
+    return element;
+  }
+  // With all that came before it.
+  for (bool last = false; !last && done_ != published_; ++done_) {
+    const std::uint16_t head = entries_[done_ & (size_ - 1)];
+    last = head == element.id;
+    give_back(head);
   }
   return element;
+}
+
+void RingLint::give_back(std::uint32_t head) noexcept {
+  std::uint32_t index = head;
+  for (std::uint32_t steps = 0; steps < size_ && index < size_ && owner_[index] == head + 1; ++steps) {
+    owner_[index] = 0;
+    if ((descriptors_[index].flags & spec::ring::kDescNext) == 0) break;
+    index = descriptors_[index].next;
+  }
+  --in_flight_;
 }
 
 }  // namespace upci::inline UPCI_VARIANT::virtio

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/platform.h"
+#include "virtio/ring.h"
 #include "virtio/ring_access.h"
 
 namespace upci::inline UPCI_VARIANT::virtio {
@@ -25,19 +26,25 @@ enum class RingClause : std::uint8_t {
   kIndexJump,           // avail idx moved by another amount than the entries written, or backwards
   kIndexUnwritten,      // published an entry that was not written
   kEntryInFlight,       // overwrote an available entry that the device has not used yet
+  kTableInFlight,       // changed an indirect table that the device may be reading
+  kTableMalformed,      // an indirect descriptor with NEXT, of no whole entries, or a table that refers to another one
+  kFlagsWithEventIdx,   // asked for no interrupts by the flags though EVENT_IDX was negotiated
 };
-inline constexpr std::size_t kRingClauses = 8;
+inline constexpr std::size_t kRingClauses = 11;
 std::string_view to_string(RingClause clause) noexcept;
 
 /// One per ring. Hooks: the thread that drives the ring. Counters: any thread.
 class RingLint final : public RingObserver {
  public:
-  explicit RingLint(std::uint16_t size);
+  explicit RingLint(std::uint16_t size, const RingOptions& options = {});
 
   void on_write_descriptor(std::uint16_t index, const spec::ring::Descriptor& value) override;
+  void on_write_table_entry(std::uint16_t head, std::uint16_t position, const spec::ring::Descriptor& value) override;
   void on_write_avail_entry(std::uint16_t index, std::uint16_t head) override;
   void on_publish_avail_index(std::uint16_t index) override;
   void on_write_avail_flags(std::uint16_t flags) override;
+  void on_write_used_event(std::uint16_t event) override;
+  std::uint16_t on_read_avail_event(std::uint16_t event) override;
   std::uint16_t on_read_used_flags(std::uint16_t flags) override;
   std::uint16_t on_read_used_index(std::uint16_t index) override;
   spec::ring::UsedElement on_read_used_element(std::uint16_t index, spec::ring::UsedElement element) override;
@@ -55,15 +62,21 @@ class RingLint final : public RingObserver {
   void count_access() noexcept;
   /// Checks the chain at `head` and marks it as in flight.
   void take_chain(std::uint16_t head) noexcept;
+  void check_table(std::uint16_t head) noexcept;
+  /// The chain at `head` is the driver's again.
+  void give_back(std::uint32_t head) noexcept;
 
   const std::uint16_t size_;
+  const RingOptions options_;
   // The driving thread only:
-  std::vector<spec::ring::Descriptor> descriptors_;  // as the driver wrote them
-  std::vector<std::uint16_t> entries_;               // of the available ring
-  std::vector<std::uint16_t> owner_;                 // per descriptor: 1 + head of the chain in flight, or 0
-  std::uint16_t written_ = 0;                        // available entries written
-  std::uint16_t published_ = 0;                      // avail idx
-  std::uint16_t in_flight_ = 0;                      // chains
+  std::vector<spec::ring::Descriptor> descriptors_;          // as the driver wrote them
+  std::vector<std::vector<spec::ring::Descriptor>> tables_;  // indirect ones, per descriptor
+  std::vector<std::uint16_t> entries_;                       // of the available ring
+  std::vector<std::uint16_t> owner_;                         // per descriptor: 1 + head of the chain in flight, or 0
+  std::uint16_t written_ = 0;                                // available entries written
+  std::uint16_t published_ = 0;                              // avail idx
+  std::uint16_t done_ = 0;                                   // IN_ORDER: available entries that the device has used
+  std::uint16_t in_flight_ = 0;                              // chains
   // Written by the driving thread, read by any:
   platform::Atomic<std::uint64_t> accesses_{0};
   platform::Atomic<std::uint64_t> violations_{0};

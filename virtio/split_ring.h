@@ -6,15 +6,19 @@
 // available, and a device that breaks the rules breaks the ring, not the process.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
 #include "base/platform.h"
+#include "virtio/ring.h"
 #include "virtio/ring_access.h"
 #include "virtio/spec/ring.h"
 #include "virtio/transport.h"
@@ -23,19 +27,6 @@ namespace upci::inline UPCI_VARIANT::virtio {
 
 // Modern rings are little-endian, legacy ones have the machine's order; on a little-endian machine these are one.
 static_assert(std::endian::native == std::endian::little);
-
-/// A piece of memory that the device may read, or write.
-struct Segment {
-  std::uint64_t iova = 0;
-  std::uint32_t len = 0;
-  bool device_writes = false;
-};
-
-/// What the device can do wrong in a used ring.
-enum class RingFault : std::uint8_t { kNone, kIndexAhead, kIdOutOfRange, kIdNotInFlight, kLengthTooLong };
-
-/// The Error for a fault: code kDevice, step "ring", the register that was wrong ("used.idx", "used.id", "used.len").
-Error ring_error(RingFault fault, std::uint32_t value, std::uint32_t limit);
 
 /// Where the device is to be told that the parts of a ring lie.
 inline QueueAddresses ring_addresses(std::uint64_t iova, const SplitLayout& layout) noexcept {
@@ -46,10 +37,15 @@ inline QueueAddresses ring_addresses(std::uint64_t iova, const SplitLayout& layo
 template <class Access>
 class SplitRing {
  public:
-  /// `size` has been checked (choose_queue_size); the memory behind `access` is zeroed. A legacy device may report any length
-  /// for chains that it only reads (section "Legacy Interface: The Virtqueue Used Ring" warns of that): it is ignored there.
-  SplitRing(Access access, std::uint16_t size, bool legacy)
-      : access_(access), size_(size), legacy_(legacy), slots_(size), free_count_(size) {
+  /// `size` has been checked (choose_queue_size); the memory behind `access` is zeroed.
+  SplitRing(Access access, std::uint16_t size, const RingOptions& options)
+      : access_(access),
+        size_(size),
+        options_(options),
+        slots_(size),
+        order_(options.in_order ? size : 0),
+        counters_(std::make_unique<RingCounters>()),
+        free_count_(size) {
     for (std::uint32_t i = 0; i < size; ++i) slots_[i].next = static_cast<std::uint16_t>(i + 1);
   }
 
@@ -58,6 +54,7 @@ class SplitRing {
   std::uint16_t room() const noexcept { return free_count_; }
   /// Chains that the device has and has not given back.
   std::uint16_t in_flight() const noexcept { return in_flight_; }
+  const RingCounters& counters() const noexcept { return *counters_; }
   bool broken() const noexcept { return fault_ != RingFault::kNone; }
   /// Why the ring is broken. Such a ring takes and gives nothing any more.
   std::optional<Error> error() const {
@@ -70,7 +67,10 @@ class SplitRing {
   /// or the ring is broken. `cookie` must not be null.
   bool add(std::span<const Segment> chain, void* cookie) {
     const std::size_t count = chain.size();
-    if (count == 0 || count > free_count_ || broken()) [[unlikely]]
+    if (count == 0 || free_count_ == 0 || broken()) [[unlikely]]
+      return false;
+    if (count > 1 && count <= access_.tables().length) return add_indirect(chain, cookie);
+    if (count > free_count_) [[unlikely]]
       return false;
     const std::uint16_t head = free_head_;
     std::uint16_t index = head;
@@ -88,16 +88,8 @@ class SplitRing {
       last = index;
       index = next;
     }
-    Slot& slot = slots_[head];
-    slot.cookie = cookie;
-    slot.writable = writable > ~std::uint32_t{0} ? ~std::uint32_t{0} : static_cast<std::uint32_t>(writable);
-    slot.last = last;
-    slot.count = static_cast<std::uint16_t>(count);
-    free_head_ = index;
-    free_count_ = static_cast<std::uint16_t>(free_count_ - count);
-    ++in_flight_;
-    access_.write_avail_entry(avail_index_, head);
-    ++avail_index_;
+    take_descriptors(head, last, index, static_cast<std::uint16_t>(count));
+    make_ready(head, cookie, writable);
     return true;
   }
 
@@ -106,12 +98,15 @@ class SplitRing {
   bool publish() {
     if (avail_index_ == published_) return false;
     access_.publish_avail_index(avail_index_);
-    published_ = avail_index_;
+    const std::uint16_t before = std::exchange(published_, avail_index_);
     // Full barrier between our avail idx and our look at the device's flags. Pairs with the device's barrier between its
     // clearing of NO_NOTIFY and its last look at avail idx: one of the two sees the other's store. Section "Notifying The
     // Device": "the driver MUST perform a suitable memory barrier before reading flags".
     platform::fence(std::memory_order_seq_cst);
-    return (access_.read_used_flags() & spec::ring::kUsedNoNotify) == 0;
+    const bool wanted = options_.event_idx ? spec::ring::event_reached(access_.read_avail_event(), published_, before)
+                                           : (access_.read_used_flags() & spec::ring::kUsedNoNotify) == 0;
+    RingCounters::add(wanted ? counters_->kicks : counters_->kicks_suppressed);
+    return wanted;
   }
 
   /// Gives up to `limit` used chains to `take(void* cookie, std::uint32_t len)`, oldest first; returns how many. `take` may
@@ -129,24 +124,32 @@ class SplitRing {
       return fail_ring(RingFault::kIndexAhead, ready, possible);
     std::size_t taken = 0;
     while (taken < limit && taken < ready) {
-      const spec::ring::UsedElement element = access_.read_used_element(used_index_);
-      if (element.id >= size_) [[unlikely]] {
-        fail_ring(RingFault::kIdOutOfRange, element.id, size_);
-        break;
+      if (!in_batch_) {
+        element_ = access_.read_used_element(used_index_);
+        if (!check(element_)) [[unlikely]]
+          return taken;
       }
-      Slot& slot = slots_[element.id];
-      if (slot.cookie == nullptr) [[unlikely]] {
-        fail_ring(RingFault::kIdNotInFlight, element.id, size_);
-        break;
+      std::uint16_t id = static_cast<std::uint16_t>(element_.id);
+      std::uint32_t length = element_.len;
+      if (options_.in_order) {
+        // One element can stand for a batch: its id is the last chain's, and those before it were used up wholly. Section
+        // "Split Virtqueues / In-order use of descriptors".
+        const std::uint16_t oldest = order_[used_index_ & (size_ - 1U)];
+        in_batch_ = oldest != id;
+        if (in_batch_) {
+          id = oldest;
+          length = slots_[oldest].writable;
+          RingCounters::add(counters_->batched);
+          if (taken + 1 == ready) [[unlikely]] {
+            fail_ring(RingFault::kBatchTooLong, element_.id, ready);
+            return taken;
+          }
+        }
       }
-      if (element.len > slot.writable && !(legacy_ && slot.writable == 0)) [[unlikely]] {
-        fail_ring(RingFault::kLengthTooLong, element.len, slot.writable);
-        break;
-      }
-      void* const cookie = release(static_cast<std::uint16_t>(element.id));
+      void* const cookie = release(id);
       ++used_index_;
       ++taken;
-      take(cookie, element.len);
+      take(cookie, length);
     }
     return taken;
   }
@@ -157,14 +160,25 @@ class SplitRing {
   /// Asks for used buffer notifications. True when something was used meanwhile: poll again, no notification may come for
   /// that. Section "Used Buffer Notification Suppression".
   bool enable_interrupts() {
-    access_.write_avail_flags(0);
-    // Full barrier between our flags and our look at used idx. Pairs with the device's barrier between its used idx and its
-    // look at our flags: one of the two sees the other's store, so that no used buffer is left without a notification.
+    if (options_.event_idx) {
+      access_.write_used_event(used_index_);
+    } else {
+      access_.write_avail_flags(0);
+    }
+    // Full barrier between our wish and our look at used idx. Pairs with the device's barrier between its used idx and its
+    // look at our wish: one of the two sees the other's store, so that no used buffer is left without a notification.
     platform::fence(std::memory_order_seq_cst);
     return has_used();
   }
   /// A hint to the device; notifications may still come.
-  void disable_interrupts() { access_.write_avail_flags(spec::ring::kAvailNoInterrupt); }
+  void disable_interrupts() {
+    if (options_.event_idx) {
+      // As far away as there is. The flags stay 0: section "Used Buffer Notification Suppression" demands it.
+      access_.write_used_event(static_cast<std::uint16_t>(used_index_ - 1));
+    } else {
+      access_.write_avail_flags(spec::ring::kAvailNoInterrupt);
+    }
+  }
 
   /// Gives every chain that is in flight to `take(void* cookie)`. Only once the device is known to be quiet; the ring is not
   /// used afterwards.
@@ -189,6 +203,65 @@ class SplitRing {
     std::uint16_t count = 0;     // descriptors of the chain that begins here
   };
 
+  bool add_indirect(std::span<const Segment> chain, void* cookie) {
+    const std::uint16_t head = free_head_;
+    std::uint64_t writable = 0;
+    for (std::size_t i = 0; i < chain.size(); ++i) {
+      const Segment& segment = chain[i];
+      const bool more = i + 1 < chain.size();
+      std::uint16_t flags = segment.device_writes ? spec::ring::kDescWrite : std::uint16_t{0};
+      if (more) flags = static_cast<std::uint16_t>(flags | spec::ring::kDescNext);
+      access_.write_table_entry(head, static_cast<std::uint16_t>(i),
+                                {.addr = segment.iova,
+                                 .len = segment.len,
+                                 .flags = flags,
+                                 .next = static_cast<std::uint16_t>(more ? i + 1 : 0)});
+      if (segment.device_writes) writable += segment.len;
+    }
+    access_.write_descriptor(head, {.addr = access_.tables().iova_of(head),
+                                    .len = static_cast<std::uint32_t>(chain.size() * sizeof(spec::ring::Descriptor)),
+                                    .flags = spec::ring::kDescIndirect,
+                                    .next = 0});
+    RingCounters::add(counters_->indirect);
+    take_descriptors(head, head, slots_[head].next, 1);
+    make_ready(head, cookie, writable);
+    return true;
+  }
+
+  /// Takes `count` descriptors, from `head` to `last`, off the free list, which goes on at `next`.
+  void take_descriptors(std::uint16_t head, std::uint16_t last, std::uint16_t next, std::uint16_t count) noexcept {
+    slots_[head].last = last;
+    slots_[head].count = count;
+    free_head_ = next;
+    free_count_ = static_cast<std::uint16_t>(free_count_ - count);
+  }
+  void make_ready(std::uint16_t head, void* cookie, std::uint64_t writable) {
+    slots_[head].cookie = cookie;
+    slots_[head].writable = static_cast<std::uint32_t>(std::min<std::uint64_t>(writable, ~std::uint32_t{0}));
+    if (options_.in_order) order_[avail_index_ & (size_ - 1U)] = head;
+    ++in_flight_;
+    access_.write_avail_entry(avail_index_, head);
+    ++avail_index_;
+  }
+
+  /// Whether the device may have used this; breaks the ring otherwise.
+  bool check(const spec::ring::UsedElement& element) noexcept {
+    if (element.id >= size_) [[unlikely]] {
+      fail_ring(RingFault::kIdOutOfRange, element.id, size_);
+      return false;
+    }
+    const Slot& slot = slots_[element.id];
+    if (slot.cookie == nullptr) [[unlikely]] {
+      fail_ring(RingFault::kIdNotInFlight, element.id, size_);
+      return false;
+    }
+    if (element.len > slot.writable && !(options_.legacy && slot.writable == 0)) [[unlikely]] {
+      fail_ring(RingFault::kLengthTooLong, element.len, slot.writable);
+      return false;
+    }
+    return true;
+  }
+
   /// Puts the chain's descriptors at the front of the free list: the memory used last is the likeliest in the cache.
   void* release(std::uint16_t head) noexcept {
     Slot& slot = slots_[head];
@@ -210,14 +283,18 @@ class SplitRing {
 
   Access access_;
   const std::uint16_t size_;
-  const bool legacy_;
+  const RingOptions options_;
   std::vector<Slot> slots_;
+  std::vector<std::uint16_t> order_;        // IN_ORDER: the heads by available index
+  std::unique_ptr<RingCounters> counters_;  // never null but moved from
   std::uint16_t free_head_ = 0;
   std::uint16_t free_count_;
   std::uint16_t in_flight_ = 0;
   std::uint16_t avail_index_ = 0;  // of the next entry; what is below published_ the device has seen
   std::uint16_t published_ = 0;
-  std::uint16_t used_index_ = 0;  // of the next used element to look at
+  std::uint16_t used_index_ = 0;       // of the next used element to look at
+  spec::ring::UsedElement element_{};  // the last one that was read
+  bool in_batch_ = false;              // IN_ORDER: it stands for this chain and those before it
   RingFault fault_ = RingFault::kNone;
   std::uint32_t fault_value_ = 0;
   std::uint32_t fault_limit_ = 0;

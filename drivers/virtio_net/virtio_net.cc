@@ -76,10 +76,11 @@ Result<typename NicImpl<Access>::RingPart> make_ring(const virtio::Device& devic
   const bool legacy = device.transport().legacy();
   virtio::PlainAccess plain(memory.va(), size, virtio::SplitLayout::of(size, legacy));
   if constexpr (std::is_same_v<Access, virtio::PlainAccess>) {
-    return typename NicImpl<Access>::RingPart{std::move(memory), virtio::SplitRing<Access>(plain, size, legacy)};
-  } else {
     return typename NicImpl<Access>::RingPart{std::move(memory),
-                                              virtio::SplitRing<Access>(Access(plain, *observer), size, legacy)};
+                                              virtio::SplitRing<Access>(plain, size, {.legacy = legacy})};
+  } else {
+    return typename NicImpl<Access>::RingPart{
+        std::move(memory), virtio::SplitRing<Access>(Access(plain, *observer), size, {.legacy = legacy})};
   }
 }
 

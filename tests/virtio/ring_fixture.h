@@ -34,6 +34,14 @@ class DeviceSide {
   }
 
   void set_used_flags(std::uint16_t flags) { store(layout_.used + ring::kFlagsOffset, flags); }
+  std::uint16_t used_event() const { return load<std::uint16_t>(layout_.avail + ring::used_event_offset(size_)); }
+  void set_avail_event(std::uint16_t event) { store(layout_.used + ring::avail_event_offset(size_), event); }
+  /// IN_ORDER: one element for `count` chains, of which this is the last one.
+  void use_batch(std::uint32_t id, std::uint32_t len, std::uint16_t count) {
+    store(layout_.used + ring::kRingOffset + sizeof(ring::UsedElement) * (used_ % size_),
+          ring::UsedElement{.id = id, .len = len});
+    set_used_index(static_cast<std::uint16_t>(used_ + count));
+  }
   void set_used_index(std::uint16_t index) {
     used_ = index;
     store(layout_.used + ring::kIndexOffset, index);
@@ -70,6 +78,8 @@ template <class Access>
 class RingTest : public testing::Test {
  protected:
   static constexpr std::uint16_t kSize = 8;
+  static constexpr std::uint16_t kTable = 4;
+  static constexpr std::uint64_t kTables = 0x7000'0000;
 
   RingTest() { make(kSize, false); }
   ~RingTest() override {
@@ -80,18 +90,23 @@ class RingTest : public testing::Test {
       EXPECT_EQ(memory[i], kGuard) << "written beyond the ring at " << i;
   }
 
-  void make(std::uint16_t size, bool legacy) {
-    layout = virtio::SplitLayout::of(size, legacy);
+  void make(std::uint16_t size, bool legacy) { make(size, virtio::RingOptions{.legacy = legacy}); }
+  void make(std::uint16_t size, const virtio::RingOptions& options, bool indirect = false) {
+    layout = virtio::SplitLayout::of(size, options.legacy);
+    tables.assign(virtio::IndirectTables::bytes(size, kTable), std::byte{0});
     block.assign((memory_bytes() + 4096) / 4096 + 1, Page{});
     memory = block[0].bytes;
     std::memset(memory, 0, layout.bytes);
     std::memset(memory + layout.bytes, std::to_integer<int>(kGuard), kGuardBytes);
-    lint = std::make_unique<virtio::RingLint>(size);
-    virtio::PlainAccess plain(memory, size, layout);
+    lint = std::make_unique<virtio::RingLint>(size, options);
+    virtio::PlainAccess plain(memory, size, layout,
+                              indirect
+                                  ? virtio::IndirectTables{.memory = tables.data(), .iova = kTables, .length = kTable}
+                                  : virtio::IndirectTables{});
     if constexpr (std::is_same_v<Access, virtio::PlainAccess>) {
-      queue = std::make_unique<virtio::SplitRing<Access>>(plain, size, legacy);
+      queue = std::make_unique<virtio::SplitRing<Access>>(plain, size, options);
     } else {
-      queue = std::make_unique<virtio::SplitRing<Access>>(Access(plain, *lint), size, legacy);
+      queue = std::make_unique<virtio::SplitRing<Access>>(Access(plain, *lint), size, options);
     }
     device = std::make_unique<DeviceSide>(memory, size, layout);
   }
@@ -125,6 +140,7 @@ class RingTest : public testing::Test {
   std::unique_ptr<virtio::SplitRing<Access>> queue;
   std::unique_ptr<DeviceSide> device;
   std::byte* memory = nullptr;
+  std::vector<std::byte> tables;
 
  private:
   static constexpr std::byte kGuard{0xa5};

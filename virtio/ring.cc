@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "virtio/split_ring.h"
+#include "virtio/ring.h"
 
 #include <fmt/format.h>
 
@@ -24,6 +24,11 @@ Error ring_error(RingFault fault, std::uint32_t value, std::uint32_t limit) {
     case RingFault::kLengthTooLong:
       error.reg = "used.len";
       error.what = fmt::format("the device says it wrote {} bytes into a buffer of {}", value, limit);
+      break;
+    case RingFault::kBatchTooLong:
+      error.reg = "used.idx";
+      error.what = fmt::format("the device returned descriptor {} in order, with {} chains used: there are older ones",
+                               value, limit);
       break;
   }
   return error;

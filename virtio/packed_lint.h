@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// RingLint for packed rings.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "base/platform.h"
+#include "virtio/packed_access.h"
+#include "virtio/ring.h"
+
+namespace upci::inline UPCI_VARIANT::virtio {
+
+/// What a driver must not do to a packed ring.
+enum class PackedClause : std::uint8_t {
+  kOutOfRange,          // a descriptor or an id beyond the ring
+  kDescriptorInFlight,  // changed a descriptor that the device may be reading, or has more in flight than there are
+  kOutOfTurn,           // wrote another descriptor than the next one
+  kMarksWrong,          // AVAIL and USED do not say what the wrap counter is
+  kIdInFlight,          // gave a chain an id that another one still has
+  kIdChanges,           // another id within a chain
+  kWritableFirst,       // a segment that the device reads after one that it writes
+  kTableInFlight,       // changed an indirect table that the device may be reading
+  kTableMalformed,      // an indirect descriptor with NEXT, of no whole entries, or a table with flags other than WRITE
+  kChainUnended,        // published a chain whose last descriptor says that there are more
+  kEventFlags,          // flags of the event suppression that were not negotiated, or are reserved
+};
+inline constexpr std::size_t kPackedClauses = 11;
+std::string_view to_string(PackedClause clause) noexcept;
+
+/// One per ring. Hooks: the thread that drives the ring. Counters: any thread.
+class PackedLint final : public PackedObserver {
+ public:
+  explicit PackedLint(std::uint16_t size, const RingOptions& options = {});
+
+  void on_write_body(std::uint16_t index, std::uint64_t addr, std::uint32_t len, std::uint16_t id) override;
+  void on_write_flags(std::uint16_t index, std::uint16_t flags, bool published) override;
+  void on_write_table_entry(std::uint16_t table, std::uint16_t position,
+                            const spec::packed::Descriptor& value) override;
+  void on_write_driver_event(const spec::packed::EventSuppression& event) override;
+  spec::packed::EventSuppression on_read_device_event(spec::packed::EventSuppression event) override;
+  std::uint16_t on_read_flags(std::uint16_t index, std::uint16_t flags) override;
+  spec::ring::UsedElement on_read_used(std::uint16_t index, spec::ring::UsedElement element) override;
+
+  std::uint64_t accesses() const noexcept { return accesses_.load(std::memory_order_relaxed); }
+  std::uint64_t violations() const noexcept { return violations_.load(std::memory_order_relaxed); }
+  std::uint64_t violations(PackedClause clause) const noexcept {
+    return by_clause_[static_cast<std::size_t>(clause)].load(std::memory_order_relaxed);
+  }
+
+ private:
+  struct Chain {
+    std::uint16_t count = 0;  // descriptors; 0: not in flight
+  };
+  void breach(PackedClause clause) noexcept;
+  void count_access() noexcept;
+  /// All that was written since the last publication is the device's now.
+  void publish() noexcept;
+  void check_table(std::uint16_t index) noexcept;
+  void give_back(std::uint16_t id) noexcept;
+
+  const std::uint16_t size_;
+  const RingOptions options_;
+  // The driving thread only:
+  std::vector<spec::packed::Descriptor> descriptors_;  // as the driver wrote them
+  std::vector<std::vector<spec::packed::Descriptor>> tables_;
+  std::vector<bool> table_in_flight_;  // by table
+  std::vector<Chain> chains_;          // by id
+  std::vector<std::uint16_t> order_;   // ids as they were published
+  std::uint16_t next_ = 0;             // descriptor to be written
+  /// Descriptors that the device has. Which, is not the question: it reads them in turn, and marks others as used.
+  std::uint16_t outstanding_ = 0;
+  std::uint16_t unpublished_ = 0;  // descriptors written, and not yet visible
+  bool wrap_ = true;               // of next_
+  // Written by the driving thread, read by any:
+  platform::Atomic<std::uint64_t> accesses_{0};
+  platform::Atomic<std::uint64_t> violations_{0};
+  std::array<platform::Atomic<std::uint64_t>, kPackedClauses> by_clause_{};
+};
+
+}  // namespace upci::inline UPCI_VARIANT::virtio

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// The packed virtqueue. Section "Packed Virtqueues". Little-endian, and for modern devices only.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/variant.h"
+
+namespace upci::inline UPCI_VARIANT::virtio::spec::packed {
+
+/// "The Queue Size value does not have to be a power of 2", at most 2^15.
+inline constexpr std::uint32_t kMaxSize = 32768;
+constexpr bool is_valid_size(std::uint32_t size) noexcept { return size != 0 && size <= kMaxSize; }
+
+// Section "Structure Size and Alignment", "The Descriptor Format".
+struct Descriptor {
+  std::uint64_t addr;
+  std::uint32_t len;
+  std::uint16_t id;
+  std::uint16_t flags;
+};
+static_assert(sizeof(Descriptor) == 16);
+inline constexpr std::uint16_t kDescNext = 1;
+inline constexpr std::uint16_t kDescWrite = 2;
+inline constexpr std::uint16_t kDescIndirect = 4;
+inline constexpr std::uint16_t kDescAvail = 1U << 7;
+inline constexpr std::uint16_t kDescUsed = 1U << 15;
+
+/// The marks of a descriptor that the driver makes available while its wrap counter is `wrap`. Section "Driver and Device Ring
+/// Wrap Counters".
+constexpr std::uint16_t available_marks(bool wrap) noexcept { return wrap ? kDescAvail : kDescUsed; }
+/// Whether the device has marked a descriptor as used, for a driver whose used wrap counter is `wrap`.
+constexpr bool is_used(std::uint16_t flags, bool wrap) noexcept {
+  const bool avail = (flags & kDescAvail) != 0;
+  const bool used = (flags & kDescUsed) != 0;
+  return avail == used && used == wrap;
+}
+
+/// Section "Event Suppression Structure Format": 15 bits of offset and the wrap counter, then the flags.
+struct EventSuppression {
+  std::uint16_t offset_wrap;
+  std::uint16_t flags;
+};
+static_assert(sizeof(EventSuppression) == 4);
+inline constexpr std::uint16_t kEventEnable = 0;
+inline constexpr std::uint16_t kEventDisable = 1;
+inline constexpr std::uint16_t kEventDescriptor = 2;  // at a descriptor; with EVENT_IDX only
+inline constexpr std::uint16_t kEventFlagsMask = 3;
+constexpr std::uint16_t offset_wrap(std::uint16_t offset, bool wrap) noexcept {
+  return static_cast<std::uint16_t>(offset | (wrap ? 1U << 15 : 0U));
+}
+
+/// Whether the device asked to be told, now that the driver has come from `before` to `now`, both counted from the descriptor
+/// ring's start in the driver's present lap (`before` may be negative, as a 16-bit number). Section "Event Suppression
+/// Structure Format", "Available Buffer Notification Suppression".
+constexpr bool event_reached(const EventSuppression& event, std::uint16_t now, std::uint16_t before, bool wrap,
+                             std::uint16_t size) noexcept {
+  auto at = static_cast<std::uint16_t>(event.offset_wrap & 0x7fffU);
+  if (((event.offset_wrap >> 15) != 0) != wrap) at = static_cast<std::uint16_t>(at - size);  // in the lap before
+  return static_cast<std::uint16_t>(now - at - 1) < static_cast<std::uint16_t>(now - before);
+}
+
+}  // namespace upci::inline UPCI_VARIANT::virtio::spec::packed
