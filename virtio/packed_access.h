@@ -89,9 +89,8 @@ class PackedPlainAccess {
 };
 
 /// Sees each access of one packed ring; as RingObserver.
-class PackedObserver {
+class PackedObserver : public RingWatcher {
  public:
-  virtual ~PackedObserver() = default;
   virtual void on_write_body(std::uint16_t index, std::uint64_t addr, std::uint32_t len, std::uint16_t id) = 0;
   /// `published`: the device can see it from now on, and whatever was written behind it.
   virtual void on_write_flags(std::uint16_t index, std::uint16_t flags, bool published) = 0;

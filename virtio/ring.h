@@ -37,6 +37,15 @@ struct RingCounters {
   }
 };
 
+/// Whatever sees the accesses of a ring.
+class RingWatcher {
+ public:
+  virtual ~RingWatcher() = default;
+  /// Accesses seen so far, and breaches by the driver among them. Any thread.
+  virtual std::uint64_t accesses() const noexcept { return 0; }
+  virtual std::uint64_t violations() const noexcept { return 0; }
+};
+
 /// What the device can do wrong in a used ring.
 enum class RingFault : std::uint8_t {
   kNone,

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "base/platform.h"
+#include "virtio/ring.h"
 #include "virtio/spec/ring.h"
 
 namespace upci::inline UPCI_VARIANT::virtio {
@@ -121,9 +122,8 @@ class PlainAccess {
 
 /// Sees each access of one ring. Called by the thread that drives the ring, before a write takes effect and after a read.
 /// What the read hooks return is what the ring gets to see.
-class RingObserver {
+class RingObserver : public RingWatcher {
  public:
-  virtual ~RingObserver() = default;
   virtual void on_write_descriptor(std::uint16_t index, const spec::ring::Descriptor& value) = 0;
   virtual void on_write_table_entry(std::uint16_t head, std::uint16_t position,
                                     const spec::ring::Descriptor& value) = 0;

@@ -34,14 +34,18 @@ struct NicStats {
   std::uint64_t tx_frames = 0, tx_bytes = 0;  // accepted by tx_burst
   std::uint64_t tx_completed = 0;             // given back by the device
   std::uint64_t rx_short = 0;                 // dropped: shorter than the virtio header and an Ethernet header
-  std::uint64_t rx_no_buffer = 0;   // times a receive slot stayed empty because the pool was: free packets sooner
-  std::uint64_t tx_invalid = 0;     // dropped and freed by tx_burst: length below an Ethernet header or above capacity
-  std::uint64_t tx_full = 0;        // times tx_burst accepted fewer than it was given
-  std::vector<int> cpus;            // where the bottom halves run, one entry per vector; empty without interrupts
-  bool affinity_set = false;        // the backend raises each vector on its CPU
-  std::string affinity_note;        // why not
-  std::uint64_t ring_accesses = 0;  // seen by the observers of the rings; 0 with the plain access policy
-  std::uint64_t ring_violations = 0;  // breaches by this driver that they found
+  std::uint64_t rx_no_buffer = 0;  // times a receive slot stayed empty because the pool was: free packets sooner
+  std::uint64_t tx_invalid = 0;    // dropped and freed by tx_burst: length below an Ethernet header or above capacity
+  std::uint64_t tx_full = 0;       // times tx_burst accepted fewer than it was given
+  std::uint64_t kicks = 0;         // times the device was told of new buffers
+  std::uint64_t kicks_suppressed = 0;  // and times it had said that it need not be
+  std::uint64_t indirect_chains = 0;   // chains in a table of their own (INDIRECT_DESC)
+  std::uint64_t batched_chains = 0;    // chains that the device gave back together with a later one (IN_ORDER)
+  std::vector<int> cpus;               // where the bottom halves run, one entry per vector; empty without interrupts
+  bool affinity_set = false;           // the backend raises each vector on its CPU
+  std::string affinity_note;           // why not
+  std::uint64_t ring_accesses = 0;     // seen by the observers of the rings; 0 with the plain access policy
+  std::uint64_t ring_violations = 0;   // breaches by this driver that they found
 };
 
 class Nic : public virtio::Bound {

@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "base/log.h"
-#include "virtio/ring_lint.h"
 #include "virtio/spec/features.h"
 #include "virtio/spec/net.h"
 #include "virtio/spec/status.h"
@@ -122,11 +121,10 @@ std::optional<Error> NicBase::failed() const {
 
 void NicBase::add_common_stats(NicStats& stats) const {
   stats.bottom_halves += config_runs_.get();
-  for (const virtio::RingObserver* observer : {observers_.rx.get(), observers_.tx.get()}) {
-    if (const auto* lint = dynamic_cast<const virtio::RingLint*>(observer)) {
-      stats.ring_accesses += lint->accesses();
-      stats.ring_violations += lint->violations();
-    }
+  for (const virtio::RingWatcher* watcher : {observers_.rx.get(), observers_.tx.get()}) {
+    if (watcher == nullptr) continue;
+    stats.ring_accesses += watcher->accesses();
+    stats.ring_violations += watcher->violations();
   }
   if (!vectors_) return;
   stats.affinity_set = true;
@@ -138,6 +136,13 @@ void NicBase::add_common_stats(NicStats& stats) const {
     stats.cpus.push_back(irq.cpu());
     stats.affinity_set = stats.affinity_set && irq.affinity_set();
   }
+}
+
+void NicBase::add_ring_stats(NicStats& stats, const virtio::RingCounters& counters) noexcept {
+  stats.kicks += counters.kicks.load(std::memory_order_relaxed);
+  stats.kicks_suppressed += counters.kicks_suppressed.load(std::memory_order_relaxed);
+  stats.indirect_chains += counters.indirect.load(std::memory_order_relaxed);
+  stats.batched_chains += counters.batched.load(std::memory_order_relaxed);
 }
 
 }  // namespace upci::inline UPCI_VARIANT::virtio_net

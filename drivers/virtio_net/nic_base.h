@@ -12,7 +12,7 @@
 #include "drivers/virtio_net/counter.h"
 #include "drivers/virtio_net/nic.h"
 #include "drivers/virtio_net/packet_pool.h"
-#include "virtio/ring_access.h"
+#include "virtio/ring.h"
 #include "workqueue/work.h"
 
 namespace upci::inline UPCI_VARIANT::virtio_net {
@@ -26,8 +26,8 @@ struct CardInfo {
 
 /// The part of an observer that stats() shows; both are null with the plain policy.
 struct RingObservers {
-  std::unique_ptr<virtio::RingObserver> rx;
-  std::unique_ptr<virtio::RingObserver> tx;
+  std::unique_ptr<virtio::RingWatcher> rx;
+  std::unique_ptr<virtio::RingWatcher> tx;
 };
 
 class NicBase : public Nic {
@@ -73,6 +73,7 @@ class NicBase : public Nic {
 
   void queue_on(unsigned vector, Work& work) noexcept { (*vectors_)[vector].queue(work); }
   void add_common_stats(NicStats& stats) const;
+  static void add_ring_stats(NicStats& stats, const virtio::RingCounters& counters) noexcept;
 
   /// The top half's part for configuration changes, where a vector is shared.
   void queue_config_work() noexcept { queue_on(kConfigVector, config_work_); }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Nic on rings of one access policy.
+// The Nic on rings of one kind.
 #pragma once
 
 #include <array>
@@ -15,20 +15,17 @@
 #include "drivers/virtio_net/rx_queue.h"
 #include "drivers/virtio_net/tx_queue.h"
 #include "virtio/queue.h"
+#include "virtio/ring_memory.h"
 #include "virtio/spec/pci.h"
 
 namespace upci::inline UPCI_VARIANT::virtio_net {
 
-/// Polled: rx_ belongs to the receiving thread, tx_ to the transmitting one, and no lock is taken. By interrupt: rx_ belongs
+/// On split or packed rings, of either access policy. Polled: rx_ belongs to the receiving thread, tx_ to the transmitting one, and no lock is taken. By interrupt: rx_ belongs
 /// to who holds rx_mutex_ and tx_ to who holds tx_mutex_ (the bottom halves, and the callers of tx_burst and wait_tx_room).
-template <class Access>
+template <class Ring>
 class NicImpl final : public NicBase {
  public:
-  /// A ring and its memory, which goes after it.
-  struct RingPart {
-    device::DmaBuffer memory;
-    virtio::SplitRing<Access> ring;
-  };
+  using RingPart = virtio::OwnedRing<Ring>;
 
   NicImpl(virtio::Device device, const CardInfo& info, PacketPool pool, RingObservers observers,
           std::unique_ptr<device::IrqVectors> vectors, RingPart rx, RingPart tx)
@@ -147,6 +144,8 @@ class NicImpl final : public NicBase {
     stats.tx_completed = tx_.completed();
     stats.tx_invalid = tx_.invalid();
     stats.tx_full = tx_.full();
+    add_ring_stats(stats, rx_.ring_counters());
+    add_ring_stats(stats, tx_.ring_counters());
     return stats;
   }
 
@@ -251,9 +250,9 @@ class NicImpl final : public NicBase {
   const device::DmaBuffer rx_memory_;
   const device::DmaBuffer tx_memory_;
   Mutex rx_mutex_;
-  RxQueue<Access> rx_;  // see above
+  RxQueue<Ring> rx_;  // see above
   Mutex tx_mutex_;
-  TxQueue<Access> tx_;                            // see above
+  TxQueue<Ring> tx_;                              // see above
   Receiver receiver_;                             // rx_mutex_ to set it; const afterwards
   platform::Atomic<bool> interrupt_mode_{false};  // atomic; set once
   platform::Atomic<bool> tx_wanted_{false};       // written under tx_mutex_; a hint for the shared vector

@@ -14,19 +14,19 @@
 #include "drivers/virtio_net/counter.h"
 #include "drivers/virtio_net/framing.h"
 #include "drivers/virtio_net/packet_pool.h"
+#include "virtio/ring.h"
 #include "virtio/spec/net.h"
-#include "virtio/split_ring.h"
 #include "virtio/transport.h"
 
 namespace upci::inline UPCI_VARIANT::virtio_net {
 
 /// One thread at a time; counters and starved() from any.
-template <class Access>
+template <class Ring>
 class RxQueue {
  public:
   static constexpr std::uint16_t kMostSlots = 1024;  // a legacy device may insist on a ring of 32768
 
-  RxQueue(virtio::SplitRing<Access> ring, Framing framing, PacketPool& pool)
+  RxQueue(Ring ring, Framing framing, PacketPool& pool)
       : ring_(std::move(ring)),
         framing_(framing),
         pool_(pool),
@@ -92,6 +92,7 @@ class RxQueue {
   bool has_used() { return ring_.has_used(); }
   bool enable_interrupts() { return ring_.enable_interrupts(); }
   void disable_interrupts() { ring_.disable_interrupts(); }
+  const virtio::RingCounters& ring_counters() const noexcept { return ring_.counters(); }
   bool broken() const noexcept { return ring_.broken(); }
   std::optional<Error> error() const { return ring_.error(); }
   /// The pool was empty when the ring was to be filled: whoever frees a packet next should have it filled.
@@ -113,7 +114,7 @@ class RxQueue {
  private:
   static constexpr std::size_t kBurst = 64;
 
-  virtio::SplitRing<Access> ring_;
+  Ring ring_;
   const Framing framing_;
   PacketPool& pool_;
   std::unique_ptr<virtio::Notifier> notifier_;

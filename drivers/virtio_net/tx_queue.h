@@ -14,18 +14,17 @@
 #include "drivers/virtio_net/counter.h"
 #include "drivers/virtio_net/framing.h"
 #include "drivers/virtio_net/packet_pool.h"
+#include "virtio/ring.h"
 #include "virtio/spec/net.h"
-#include "virtio/split_ring.h"
 #include "virtio/transport.h"
 
 namespace upci::inline UPCI_VARIANT::virtio_net {
 
 /// One thread at a time; counters from any.
-template <class Access>
+template <class Ring>
 class TxQueue {
  public:
-  TxQueue(virtio::SplitRing<Access> ring, Framing framing, PacketPool& pool)
-      : ring_(std::move(ring)), framing_(framing), pool_(pool) {}
+  TxQueue(Ring ring, Framing framing, PacketPool& pool) : ring_(std::move(ring)), framing_(framing), pool_(pool) {}
 
   void set_notifier(std::unique_ptr<virtio::Notifier> notifier) noexcept { notifier_ = std::move(notifier); }
   std::uint16_t slots() const noexcept { return static_cast<std::uint16_t>(ring_.size() / framing_.descriptors()); }
@@ -75,6 +74,7 @@ class TxQueue {
 
   bool enable_interrupts() { return ring_.enable_interrupts(); }
   void disable_interrupts() { ring_.disable_interrupts(); }
+  const virtio::RingCounters& ring_counters() const noexcept { return ring_.counters(); }
   bool broken() const noexcept { return ring_.broken(); }
   std::optional<Error> error() const { return ring_.error(); }
   /// Gives all packets back to the pool. Only once the device is quiet.
@@ -94,7 +94,7 @@ class TxQueue {
  private:
   static constexpr std::size_t kBurst = 64;
 
-  virtio::SplitRing<Access> ring_;
+  Ring ring_;
   const Framing framing_;
   PacketPool& pool_;
   std::unique_ptr<virtio::Notifier> notifier_;

@@ -11,7 +11,7 @@
 
 #include "drivers/virtio_net/nic_impl.h"
 #include "virtio/queue.h"
-#include "virtio/ring_lint.h"
+#include "virtio/ring_memory.h"
 #include "virtio/spec/features.h"
 #include "virtio/spec/ids.h"
 #include "virtio/spec/net.h"
@@ -69,21 +69,6 @@ Result<std::unique_ptr<device::IrqVectors>> make_vectors(device::Device& device)
   return device::IrqVectors::create(device, std::min(offered, 3U));
 }
 
-template <class Access>
-Result<typename NicImpl<Access>::RingPart> make_ring(const virtio::Device& device, std::uint16_t size,
-                                                     [[maybe_unused]] virtio::RingObserver* observer) {
-  UPCI_TRY_ASSIGN(device::DmaBuffer memory, virtio::alloc_ring(device, size));
-  const bool legacy = device.transport().legacy();
-  virtio::PlainAccess plain(memory.va(), size, virtio::SplitLayout::of(size, legacy));
-  if constexpr (std::is_same_v<Access, virtio::PlainAccess>) {
-    return typename NicImpl<Access>::RingPart{std::move(memory),
-                                              virtio::SplitRing<Access>(plain, size, {.legacy = legacy})};
-  } else {
-    return typename NicImpl<Access>::RingPart{
-        std::move(memory), virtio::SplitRing<Access>(Access(plain, *observer), size, {.legacy = legacy})};
-  }
-}
-
 class NetDriver final : public virtio::Driver {
  public:
   explicit NetDriver(Options options) : options_(std::move(options)) {}
@@ -94,53 +79,65 @@ class NetDriver final : public virtio::Driver {
   virtio::FeatureTable features(bool legacy) const override {
     std::uint64_t wanted = mask_of(net_feature::kMac) | mask_of(net_feature::kStatus) | mask_of(net_feature::kMtu);
     // Modern devices take any layout without being asked.
-    if (legacy) wanted |= mask_of(virtio::spec::feature::kAnyLayout);
+    namespace feature = virtio::spec::feature;
+    wanted |= mask_of(feature::kIndirectDesc) | mask_of(feature::kEventIdx);
+    wanted |= legacy ? mask_of(feature::kAnyLayout) : mask_of(feature::kRingPacked) | mask_of(feature::kInOrder);
     return {.wanted = wanted, .required = 0};
   }
 
   Result<std::unique_ptr<virtio::Bound>> probe(virtio::Device& device, Deadline deadline) override {
-    if (device.device().options().observed) return build<virtio::ObservedAccess>(device, deadline);
-    return build<virtio::PlainAccess>(device, deadline);
+    const bool observed = device.device().options().observed;
+    if (device.has(virtio::spec::feature::kRingPacked)) {
+      return observed ? build<virtio::PackedRing<virtio::PackedObservedAccess>>(device, deadline)
+                      : build<virtio::PackedRing<virtio::PackedPlainAccess>>(device, deadline);
+    }
+    return observed ? build<virtio::SplitRing<virtio::ObservedAccess>>(device, deadline)
+                    : build<virtio::SplitRing<virtio::PlainAccess>>(device, deadline);
   }
 
  private:
-  std::unique_ptr<virtio::RingObserver> make_observer(std::uint16_t queue, std::uint16_t size) const {
-    if (options_.make_observer) return options_.make_observer(queue, size);
-    return std::make_unique<virtio::RingLint>(size);
+  /// Null with the plain access policy.
+  template <class Ring>
+  std::unique_ptr<typename virtio::RingTraits<Ring>::Observer> make_observer(const virtio::Device& device,
+                                                                             std::uint16_t queue,
+                                                                             std::uint16_t size) const {
+    using Traits = virtio::RingTraits<Ring>;
+    if constexpr (!Traits::kObserved) return nullptr;
+    if constexpr (Traits::kPacked) {
+      if (options_.make_packed_observer) return options_.make_packed_observer(queue, size);
+    } else {
+      if (options_.make_observer) return options_.make_observer(queue, size);
+    }
+    return std::make_unique<typename Traits::Lint>(size, virtio::ring_options(device));
   }
 
-  template <class Access>
+  template <class Ring>
   Result<std::unique_ptr<virtio::Bound>> build(virtio::Device& device, Deadline deadline) const;
 
   const Options options_;
 };
 
 // Section "Network Device / Device Initialization".
-template <class Access>
+template <class Ring>
 Result<std::unique_ptr<virtio::Bound>> NetDriver::build(virtio::Device& device, Deadline deadline) const {
-  using Impl = NicImpl<Access>;
+  using Impl = NicImpl<Ring>;
   virtio::Transport& transport = device.transport();
   UPCI_TRY_ASSIGN(const CardInfo info, read_card(device, deadline));
-  UPCI_TRY_ASSIGN(const std::uint16_t rx_size, virtio::choose_queue_size(transport, net::kReceiveQueue, kQueueSize));
-  UPCI_TRY_ASSIGN(const std::uint16_t tx_size, virtio::choose_queue_size(transport, net::kTransmitQueue, kQueueSize));
+  UPCI_TRY_ASSIGN(const std::uint16_t rx_size, virtio::choose_queue_size(device, net::kReceiveQueue, kQueueSize));
+  UPCI_TRY_ASSIGN(const std::uint16_t tx_size, virtio::choose_queue_size(device, net::kTransmitQueue, kQueueSize));
 
-  RingObservers observers;
-  if constexpr (std::is_same_v<Access, virtio::ObservedAccess>) {
-    observers.rx = make_observer(net::kReceiveQueue, rx_size);
-    observers.tx = make_observer(net::kTransmitQueue, tx_size);
-  }
-  UPCI_TRY_ASSIGN(auto rx_part, make_ring<Access>(device, rx_size, observers.rx.get()));
-  UPCI_TRY_ASSIGN(auto tx_part, make_ring<Access>(device, tx_size, observers.tx.get()));
-  const virtio::QueueAddresses rx_addresses =
-      virtio::ring_addresses(rx_part.memory.iova(), virtio::SplitLayout::of(rx_size, transport.legacy()));
-  const virtio::QueueAddresses tx_addresses =
-      virtio::ring_addresses(tx_part.memory.iova(), virtio::SplitLayout::of(tx_size, transport.legacy()));
+  auto rx_observer = make_observer<Ring>(device, net::kReceiveQueue, rx_size);
+  auto tx_observer = make_observer<Ring>(device, net::kTransmitQueue, tx_size);
+  UPCI_TRY_ASSIGN(auto rx_part, virtio::make_ring<Ring>(device, rx_size, rx_observer.get()));
+  UPCI_TRY_ASSIGN(auto tx_part, virtio::make_ring<Ring>(device, tx_size, tx_observer.get()));
+  const virtio::QueueAddresses rx_addresses = rx_part.addresses;
+  const virtio::QueueAddresses tx_addresses = tx_part.addresses;
+  RingObservers observers{.rx = std::move(rx_observer), .tx = std::move(tx_observer)};
 
   // Section "Setting Up Receive Buffers": without large receive offloads a buffer holds a frame of 1514 bytes and the
   // header; with MTU negotiated, a frame of that size.
   const std::uint32_t frame = net::kEthernetHeaderBytes + kVlanTag + std::max<std::uint32_t>(info.mtu, 1500);
-  const std::size_t packets =
-      std::min(rx_size, RxQueue<Access>::kMostSlots) + std::size_t{tx_size} + kApplicationPackets;
+  const std::size_t packets = std::min(rx_size, RxQueue<Ring>::kMostSlots) + std::size_t{tx_size} + kApplicationPackets;
   UPCI_TRY_ASSIGN(PacketPool pool, PacketPool::create(device, packets, frame));
   UPCI_TRY_ASSIGN(auto vectors, make_vectors(device.device()));
   const bool interrupts = vectors != nullptr;

@@ -116,8 +116,8 @@ Result<std::unique_ptr<virtio::Notifier>> ModernTransport::setup_queue(std::uint
                                                                        std::uint16_t vector) {
   const pci::Bar& common = structures_.common;
   const std::uint16_t max = queue_max_size(queue);
-  UPCI_TRY(virtio::check_queue_size(queue, max));
-  UPCI_TRY(virtio::check_queue_size(queue, size));
+  UPCI_TRY(virtio::check_queue_size(queue, max, true));
+  UPCI_TRY(virtio::check_queue_size(queue, size, true));
   if (size > max) {
     return queue_error(Errc::kDevice, "queue_size",
                        fmt::format("queue {} can have {} entries, not {}", queue, max, size));
