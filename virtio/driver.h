@@ -16,10 +16,18 @@
 
 namespace upci::inline UPCI_VARIANT::virtio {
 
+/// A feature that means something only together with another one. Each device type has a section "Feature bit requirements".
+struct FeatureDependency {
+  unsigned feature = 0;      // bit
+  std::uint64_t any_of = 0;  // mask: one of these must be accepted, too
+};
+
 /// The features that a driver can use. What it requires it must also list in `wanted`.
 struct FeatureTable {
   std::uint64_t wanted = 0;
   std::uint64_t required = 0;
+  std::uint64_t on_request = 0;  // it can use them, but only a user who insists (features=+NAME) gets them
+  std::span<const FeatureDependency> dependencies = {};  // static
 };
 
 /// A device between FEATURES_OK and DRIVER_OK: what a driver's probe is given.

@@ -32,6 +32,19 @@ Result<std::uint64_t> parse(std::uint32_t device_id, const std::vector<std::stri
   return bits;
 }
 
+/// Drops what needs something that is not there, until nothing more falls.
+std::uint64_t without_orphans(std::uint64_t features, std::span<const FeatureDependency> dependencies) {
+  for (bool again = true; again;) {
+    again = false;
+    for (const FeatureDependency& one : dependencies) {
+      if ((features & spec::mask_of(one.feature)) == 0 || (features & one.any_of) != 0) continue;
+      features &= ~spec::mask_of(one.feature);
+      again = true;
+    }
+  }
+  return features;
+}
+
 std::unexpected<Error> rejected(std::string what, std::string advice) {
   return fail_verdict(Verdict::kRejected, "features", "device_feature", std::move(what), std::move(advice));
 }
@@ -58,7 +71,7 @@ Result<std::uint64_t> negotiate(const FeatureTable& table, std::uint64_t offered
                 "name each feature once, with + or with -");
   }
 
-  std::uint64_t wanted = table.wanted | table.required;
+  std::uint64_t wanted = table.wanted | table.required | (table.on_request & insisted);
   std::uint64_t required = table.required;
   if (legacy) {
     offered &= kLegacyBits;
@@ -74,7 +87,8 @@ Result<std::uint64_t> negotiate(const FeatureTable& table, std::uint64_t offered
 
   if (const std::uint64_t useless = insisted & ~wanted; useless != 0) {
     return fail(Errc::kInvalid, fmt::format("the driver cannot use {}", names_of(device_id, useless)),
-                fmt::format("it can use {}", names_of(device_id, wanted)));
+                fmt::format("it can use {}", names_of(device_id, wanted | (legacy ? table.on_request & kLegacyBits
+                                                                                  : table.on_request))));
   }
   if (const std::uint64_t needed = declined & required; needed != 0) {
     return fail(Errc::kInvalid, fmt::format("the driver needs {} and cannot decline it", names_of(device_id, needed)),
@@ -90,8 +104,14 @@ Result<std::uint64_t> negotiate(const FeatureTable& table, std::uint64_t offered
         fmt::format("the device does not offer {}, which features=+ insists on", names_of(device_id, missing)),
         fmt::format("it offers {}", names_of(device_id, offered)));
   }
-  // Section "Feature Bits": "The driver MUST NOT accept a feature which the device did not offer".
-  return offered & wanted & ~declined;
+  // Section "Feature Bits": "The driver MUST NOT accept a feature which the device did not offer, and MUST NOT accept a
+  // feature which requires another feature which was not accepted".
+  const std::uint64_t accepted = without_orphans(offered & wanted & ~declined, table.dependencies);
+  if (const std::uint64_t missing = insisted & ~accepted; missing != 0) {
+    return rejected(fmt::format("{} needs a feature that is declined or not offered", names_of(device_id, missing)),
+                    "section \"Feature bit requirements\" of the specification says which; insist on that, too");
+  }
+  return accepted;
 }
 
 }  // namespace upci::inline UPCI_VARIANT::virtio

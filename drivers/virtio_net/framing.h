@@ -11,37 +11,87 @@
 #include "drivers/virtio_net/packet.h"
 #include "drivers/virtio_net/packet_pool.h"
 #include "virtio/driver.h"
+#include "virtio/ring.h"
 #include "virtio/spec/features.h"
 #include "virtio/spec/net.h"
-#include "virtio/split_ring.h"
 
 namespace upci::inline UPCI_VARIANT::virtio_net {
+
+/// What a received frame's virtio header says.
+struct ReceivedHeader {
+  Offload offload;
+  std::uint16_t buffers = 1;  // that the frame takes
+};
 
 /// A value. The header lies right in front of the frame, so one segment holds both; except that section "Legacy Interface:
 /// Framing Requirements" wants it in a descriptor of its own unless ANY_LAYOUT was negotiated.
 class Framing {
  public:
+  /// Buffers of one frame at most: 64 KiB in the smallest buffers that a pool has, and the header.
+  static constexpr std::size_t kMostSegments = 40;
+
   explicit Framing(const virtio::Device& device) noexcept
-      : header_(static_cast<std::uint32_t>(
-            virtio::spec::net::header_bytes(device.has(virtio::spec::feature::kVersion1), false))),
+      : merges_(device.has(virtio::spec::net_feature::kMrgRxbuf)),
+        offloads_((device.features() & virtio::spec::net::kReceiveOffloads) != 0),
+        header_(static_cast<std::uint32_t>(
+            virtio::spec::net::header_bytes(device.has(virtio::spec::feature::kVersion1), merges_))),
         split_(device.transport().legacy() && !device.has(virtio::spec::feature::kAnyLayout)) {}
 
   std::uint32_t header_bytes() const noexcept { return header_; }
-  /// Descriptors that a packet takes.
+  /// Descriptors that a frame in one buffer takes.
   std::uint16_t descriptors() const noexcept { return split_ ? 2 : 1; }
+  /// Descriptors that this frame takes, its tables not counted.
+  std::size_t descriptors(const Packet& packet) const noexcept {
+    std::size_t count = descriptors();
+    for (const Packet* part = packet.next; part != nullptr; part = part->next) ++count;
+    return count;
+  }
+  /// Whether a received frame can take several buffers (MRG_RXBUF).
+  bool merges() const noexcept { return merges_; }
+  /// Whether a received frame's header can say anything.
+  bool reads_header() const noexcept { return merges_ || offloads_; }
 
   using Chain = std::array<virtio::Segment, 2>;
-  /// The chain of a packet that is to be received into, or sent with its header cleared: no offload is negotiated, so every
-  /// field of the header is 0. Valid until the chain's storage is reused.
+  using LongChain = std::array<virtio::Segment, kMostSegments>;
+
+  /// The chain of a packet that is to be received into. Valid until the chain's storage is reused.
   std::span<const virtio::Segment> receive(const Packet& packet, Chain& storage) const noexcept {
     return chain(packet.iova, packet.capacity, true, storage);
   }
+  /// The chain of a frame in one buffer, with its header written.
   std::span<const virtio::Segment> transmit(const Packet& packet, Chain& storage) const noexcept {
-    std::memset(packet.data - header_, 0, header_);
+    write_header(packet);
     return chain(packet.iova, packet.length, false, storage);
+  }
+  /// The chain of a frame in several buffers: descriptors(packet) is at most kMostSegments.
+  std::span<const virtio::Segment> transmit_parts(const Packet& packet, LongChain& storage) const noexcept {
+    write_header(packet);
+    Chain first;
+    std::size_t count = 0;
+    for (const virtio::Segment& segment : chain(packet.iova, packet.length, false, first)) storage[count++] = segment;
+    for (const Packet* part = packet.next; part != nullptr; part = part->next) {
+      storage[count++] = {.iova = part->iova, .len = part->length, .device_writes = false};
+    }
+    return std::span(storage).first(count);
+  }
+
+  /// What the device wrote in front of the first buffer of a frame. Only where reads_header().
+  ReceivedHeader read_header(const Packet& packet) const noexcept {
+    ReceivedHeader header;
+    const std::byte* const at = packet.data - header_;
+    if (offloads_) std::memcpy(&header.offload, at, sizeof header.offload);
+    if (merges_) std::memcpy(&header.buffers, at + sizeof(Offload), sizeof header.buffers);
+    return header;
   }
 
  private:
+  /// num_buffers stays 0: section "Packet Transmission", "the driver MUST set num_buffers to zero".
+  void write_header(const Packet& packet) const noexcept {
+    std::byte* const at = packet.data - header_;
+    std::memcpy(at, &packet.offload, sizeof packet.offload);
+    std::memset(at + sizeof packet.offload, 0, header_ - sizeof packet.offload);
+  }
+
   std::span<const virtio::Segment> chain(std::uint64_t iova, std::uint32_t length, bool device_writes,
                                          Chain& storage) const noexcept {
     if (!split_) [[likely]] {
@@ -53,6 +103,8 @@ class Framing {
     return storage;
   }
 
+  bool merges_;
+  bool offloads_;
   std::uint32_t header_;
   bool split_;
 };

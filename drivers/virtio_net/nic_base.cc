@@ -17,42 +17,130 @@ namespace {
 
 namespace net = virtio::spec::net;
 
-// How long the configuration interrupt's bottom half may wait for the generation to rest.
+// How long the configuration interrupt's bottom half may wait for the generation to rest, or for an answer.
 constexpr auto kConfigTime = std::chrono::milliseconds(500);
 
 }  // namespace
 
-Result<bool> read_link(const virtio::Device& device, Deadline deadline) {
-  // Section "Device configuration layout": without STATUS the driver should assume that the link is active.
-  if (!device.has(virtio::spec::net_feature::kStatus)) return true;
-  std::uint16_t status = 0;
-  UPCI_TRY(
-      device.transport().read_config(net::config::kStatus, std::as_writable_bytes(std::span(&status, 1)), deadline));
-  return (status & net::kLinkUp) != 0;
+std::uint64_t pack_mac(const Nic::Mac& mac) noexcept {
+  std::uint64_t value = 0;
+  for (std::size_t i = 0; i < mac.size(); i++) value |= std::uint64_t{mac[i]} << (8 * i);
+  return value;
 }
 
-NicBase::NicBase(virtio::Device device, const CardInfo& info, PacketPool pool, RingObservers observers,
+QueueStats& QueueStats::operator+=(const QueueStats& other) noexcept {
+  bottom_halves += other.bottom_halves;
+  rx_frames += other.rx_frames;
+  rx_bytes += other.rx_bytes;
+  rx_merged += other.rx_merged;
+  rx_short += other.rx_short;
+  rx_bad_offload += other.rx_bad_offload;
+  rx_no_buffer += other.rx_no_buffer;
+  tx_frames += other.tx_frames;
+  tx_bytes += other.tx_bytes;
+  tx_completed += other.tx_completed;
+  tx_invalid += other.tx_invalid;
+  tx_full += other.tx_full;
+  kicks += other.kicks;
+  kicks_suppressed += other.kicks_suppressed;
+  indirect_chains += other.indirect_chains;
+  batched_chains += other.batched_chains;
+  return *this;
+}
+
+Result<std::uint16_t> read_net_status(const virtio::Device& device, Deadline deadline) {
+  // Section "Device configuration layout": without STATUS the driver should assume that the link is active.
+  std::uint16_t status = net::kLinkUp;
+  if (!device.has(virtio::spec::net_feature::kStatus)) return status;
+  UPCI_TRY(
+      device.transport().read_config(net::config::kStatus, std::as_writable_bytes(std::span(&status, 1)), deadline));
+  return status;
+}
+
+NicBase::NicBase(virtio::Device device, const CardInfo& info, PacketPool pool, Watchers watchers, VectorPlan plan,
                  std::unique_ptr<device::IrqVectors> vectors)
     : device_(std::move(device)),
       pool_(std::move(pool)),
-      observers_(std::move(observers)),
+      watchers_(std::move(watchers)),
+      plan_(plan),
       vectors_(std::move(vectors)),
       info_(info),
-      link_up_(info.link_up) {
-  if (vectors_) vectors_->set_handler<&NicBase::config_top_half>(kConfigVector, this);
-}
+      mac_(pack_mac(info.mac)),
+      link_up_(info.link_up) {}
 
 NicBase::~NicBase() {
   // After a probe that failed nobody has done this yet; after a removal both find nothing to do.
   vectors_.reset();
-  device_.device().engine().disable_work_sync(config_work_);
+  engine().disable_work_sync(config_work_);
+}
+
+Nic::Mac NicBase::mac() const {
+  const std::uint64_t value = mac_.load(std::memory_order_relaxed);
+  Mac mac{};
+  for (std::size_t i = 0; i < mac.size(); i++) mac[i] = static_cast<std::uint8_t>(value >> (8 * i));
+  return mac;
+}
+
+void NicBase::free(std::span<Packet* const> packets) {
+  pool_.free(packets);
+  feed_starved();
+}
+
+Result<void> NicBase::set_receiver(Receiver receiver) {
+  if (!receiver) return fail(Errc::kInvalid, "set_receiver needs a receiver");
+  if (!vectors_) {
+    return fail(Errc::kUnavailable, name() + ": the network card has no interrupt",
+                "poll it: tx_burst and rx_burst need no interrupts");
+  }
+  {
+    const std::lock_guard lock(receiver_mutex_);
+    if (receiver_) return fail(Errc::kState, name() + ": a receiver is set already");
+    receiver_ = std::move(receiver);
+    interrupt_mode_.store(true, std::memory_order_release);
+  }
+  receive_by_interrupt();
+  return {};
+}
+
+void NicBase::set_event_handler(EventHandler handler) {
+  const std::lock_guard lock(handler_mutex_);
+  handler_ = std::move(handler);
+}
+
+void NicBase::tell(NicEvent event) {
+  EventHandler handler;
+  {
+    const std::lock_guard lock(handler_mutex_);
+    handler = handler_;
+  }
+  if (handler) handler(event);
 }
 
 Result<bool> NicBase::update_link(Deadline deadline) {
   const std::lock_guard lock(config_mutex_);
-  UPCI_TRY_ASSIGN(const bool up, read_link(device_, deadline));
+  UPCI_TRY_ASSIGN(const std::uint16_t status, read_net_status(device_, deadline));
+  const bool up = (status & net::kLinkUp) != 0;
   link_up_.store(up, std::memory_order_relaxed);
   return up;
+}
+
+/// What the configuration says now, told to who wants to know.
+Result<void> NicBase::read_status(Deadline deadline) {
+  std::uint16_t status = 0;
+  bool was_up = false;
+  {
+    const std::lock_guard lock(config_mutex_);
+    UPCI_TRY_ASSIGN(status, read_net_status(device_, deadline));
+    was_up = link_up_.exchange((status & net::kLinkUp) != 0, std::memory_order_relaxed);
+  }
+  const bool up = (status & net::kLinkUp) != 0;
+  if (up != was_up) tell(up ? NicEvent::kLinkUp : NicEvent::kLinkDown);
+  if ((status & net::kAnnounce) == 0 || !device_.has(virtio::spec::net_feature::kGuestAnnounce)) return {};
+  announces_.add();
+  tell(NicEvent::kAnnounce);
+  // Section "Gratuitous Packet Sending": "The driver MUST send a command ... VIRTIO_NET_CTRL_ANNOUNCE_ACK".
+  return command(virtio::spec::net_feature::kGuestAnnounce, net::kControlAnnounce, net::kAnnounceAck,
+                 std::span<const std::byte>(), deadline);
 }
 
 void NicBase::config_bottom_half(Work&) {
@@ -76,8 +164,8 @@ void NicBase::config_bottom_half(Work&) {
                    .error());
     return;
   }
-  if (auto up = update_link(Deadline::after(kConfigTime)); !up) {
-    log::warn("{}: reading the link status: {}", device_.device().name(), up.error().message());
+  if (auto read = read_status(Deadline::after(kConfigTime)); !read) {
+    log::warn("{}: after a configuration change: {}", name(), read.error().message());
   }
 }
 
@@ -107,7 +195,7 @@ void NicBase::set_failed(Error error) {
     const std::lock_guard lock(failed_mutex_);
     if (failed_) return;
     failed_ = std::move(error);
-    log::error("{}: {}", device_.device().name(), failed_->message());
+    log::error("{}: {}", name(), failed_->message());
   }
   has_failed_.store(true, std::memory_order_release);
   wake_transmitter();
@@ -121,8 +209,8 @@ std::optional<Error> NicBase::failed() const {
 
 void NicBase::add_common_stats(NicStats& stats) const {
   stats.bottom_halves += config_runs_.get();
-  for (const virtio::RingWatcher* watcher : {observers_.rx.get(), observers_.tx.get()}) {
-    if (watcher == nullptr) continue;
+  stats.announces = announces_.get();
+  for (const auto& watcher : watchers_) {
     stats.ring_accesses += watcher->accesses();
     stats.ring_violations += watcher->violations();
   }
@@ -136,13 +224,6 @@ void NicBase::add_common_stats(NicStats& stats) const {
     stats.cpus.push_back(irq.cpu());
     stats.affinity_set = stats.affinity_set && irq.affinity_set();
   }
-}
-
-void NicBase::add_ring_stats(NicStats& stats, const virtio::RingCounters& counters) noexcept {
-  stats.kicks += counters.kicks.load(std::memory_order_relaxed);
-  stats.kicks_suppressed += counters.kicks_suppressed.load(std::memory_order_relaxed);
-  stats.indirect_chains += counters.indirect.load(std::memory_order_relaxed);
-  stats.batched_chains += counters.batched.load(std::memory_order_relaxed);
 }
 
 }  // namespace upci::inline UPCI_VARIANT::virtio_net

@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a Nic is beside its rings: identity, link, packets, vectors, failure. Independent of the rings' access policy.
+// What a Nic is beside its rings: identity, link, packets, vectors, control commands, failure. Independent of the rings' kind.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "base/wait.h"
 #include "device/irq.h"
+#include "drivers/virtio_net/control_queue.h"
 #include "drivers/virtio_net/counter.h"
 #include "drivers/virtio_net/nic.h"
 #include "drivers/virtio_net/packet_pool.h"
+#include "drivers/virtio_net/vector_plan.h"
 #include "virtio/ring.h"
 #include "workqueue/work.h"
 
@@ -22,48 +26,49 @@ struct CardInfo {
   Nic::Mac mac{};
   std::uint16_t mtu = 1500;
   bool link_up = true;
-};
-
-/// The part of an observer that stats() shows; both are null with the plain policy.
-struct RingObservers {
-  std::unique_ptr<virtio::RingWatcher> rx;
-  std::unique_ptr<virtio::RingWatcher> tx;
+  std::uint16_t max_pairs = 1;
+  std::optional<std::uint32_t> speed = {};
+  std::optional<bool> full_duplex = {};
 };
 
 class NicBase : public Nic {
  public:
-  /// Which vector does what. Three vectors: one each; two: the queues share one; one (INTx is always one): all share it.
-  static constexpr unsigned kConfigVector = 0;
-  unsigned rx_vector() const noexcept { return vectors_->count() > 1 ? 1 : 0; }
-  unsigned tx_vector() const noexcept { return vectors_->count() > 2 ? 2 : rx_vector(); }
-  /// False for INTx, where the card is not told vectors but asked (ISR status) what an interrupt was for.
-  bool message_vectors() const noexcept { return !(*vectors_)[0].line(); }
-
-  Mac mac() const override { return info_.mac; }
+  Mac mac() const override;
   std::uint16_t mtu() const override { return info_.mtu; }
+  std::optional<std::uint32_t> speed() const override { return info_.speed; }
+  std::optional<bool> full_duplex() const override { return info_.full_duplex; }
+  std::uint64_t features() const override { return device_.features(); }
+  std::uint32_t packet_bytes() const override { return pool_.packet_bytes(); }
   bool link_up() const override { return link_up_.load(std::memory_order_relaxed); }
   Result<bool> update_link(Deadline deadline) override;
   std::size_t alloc(std::span<Packet*> packets) override { return pool_.alloc(packets); }
+  void free(std::span<Packet* const> packets) override;
+  Result<void> set_receiver(Receiver receiver) override;
   std::optional<Error> failed() const override;
   void withdrawn(const Error& error) override { set_failed(error); }
 
-  /// Null when the card has no interrupt.
-  device::IrqVectors* vectors() noexcept { return vectors_.get(); }
+  Result<void> set_receive_mode(ReceiveMode mode, bool on, Deadline deadline) override;
+  Result<void> set_mac(const Mac& mac, Deadline deadline) override;
+  Result<void> set_mac_filter(std::span<const Mac> unicast, std::span<const Mac> multicast, Deadline deadline) override;
+  Result<void> set_vlan(std::uint16_t vlan, bool accepted, Deadline deadline) override;
+  Result<void> set_receive_offloads(std::uint64_t features, Deadline deadline) override;
+  Result<void> set_active_pairs(unsigned pairs, Deadline deadline) override;
+  void set_event_handler(EventHandler handler) override;
 
- protected:
-  NicBase(virtio::Device device, const CardInfo& info, PacketPool pool, RingObservers observers,
-          std::unique_ptr<device::IrqVectors> vectors);
-  ~NicBase() override;
+  // --- for the queue pairs ---
+  const virtio::Device& device() const noexcept { return device_; }
+  Engine& engine() noexcept { return device_.device().engine(); }
+  std::string name() const { return device_.device().name(); }
+  PacketPool& pool() noexcept { return pool_; }
+  const VectorPlan& plan() const noexcept { return plan_; }
 
   /// Keeps the first cause of failure, and lets everybody who waits know.
   void set_failed(Error error);
   bool has_failed() const noexcept { return has_failed_.load(std::memory_order_acquire); }
-
   bool stopping() const noexcept { return stopping_.load(std::memory_order_acquire); }
-  /// No access to the rings or the doorbells begins after this, once their locks have been taken.
-  void begin_stop() noexcept;
-  /// From DRIVER_OK on the configuration interrupt is served.
-  void begin_service() noexcept;
+  bool interrupt_mode() const noexcept { return interrupt_mode_.load(std::memory_order_acquire); }
+  /// Once interrupt_mode() was seen.
+  const Receiver& receiver() const noexcept { return receiver_; }
 
   /// Something that a transmitter may wait for has happened.
   void wake_transmitter() noexcept;
@@ -72,37 +77,84 @@ class NicBase : public Nic {
   bool wait_tx_event(std::uint32_t seen, Deadline deadline) noexcept;
 
   void queue_on(unsigned vector, Work& work) noexcept { (*vectors_)[vector].queue(work); }
-  void add_common_stats(NicStats& stats) const;
-  static void add_ring_stats(NicStats& stats, const virtio::RingCounters& counters) noexcept;
+  /// Set by a receive queue that found the pool empty.
+  platform::Atomic<bool>& any_starved() noexcept { return any_starved_; }
+  /// After packets went back to the pool: a receive ring that ran dry because the pool was empty gets no interrupt that would
+  /// fill it.
+  void feed_starved() noexcept {
+    if (!any_starved_.load(std::memory_order_relaxed) || !interrupt_mode()) [[likely]]
+      return;
+    any_starved_.store(false, std::memory_order_relaxed);
+    feed_starved_pairs();
+  }
 
-  /// The top half's part for configuration changes, where a vector is shared.
-  void queue_config_work() noexcept { queue_on(kConfigVector, config_work_); }
+ protected:
+  using Watchers = std::vector<std::unique_ptr<virtio::RingWatcher>>;
+
+  /// `watchers`: of the rings; empty with the plain policy. `vectors` is null without interrupts.
+  NicBase(virtio::Device device, const CardInfo& info, PacketPool pool, Watchers watchers, VectorPlan plan,
+          std::unique_ptr<device::IrqVectors> vectors);
+  ~NicBase() override;
+
+  virtual void feed_starved_pairs() noexcept = 0;
+  /// Interrupt mode has been entered.
+  virtual void receive_by_interrupt() = 0;
+
+  void set_control_queue(std::unique_ptr<ControlQueue> queue) noexcept { control_ = std::move(queue); }
+  /// No access to the rings or the doorbells begins after this, once their locks have been taken.
+  void begin_stop() noexcept;
+  /// From DRIVER_OK on the configuration interrupt is served.
+  void begin_service() noexcept;
+  void add_common_stats(NicStats& stats) const;
+  void config_top_half(device::Irq&) { queue_config_work(); }
+  /// Where a vector is shared.
+  void queue_config_work() noexcept { queue_on(VectorPlan::kConfig, config_work_); }
 
   virtio::Device device_;                        // const after construction
   PacketPool pool_;                              // its own rules
-  const RingObservers observers_;                // const; their own rules
+  const Watchers watchers_;                      // const; their own rules
+  const VectorPlan plan_;                        // const
   std::unique_ptr<device::IrqVectors> vectors_;  // const after construction
 
  private:
-  void config_top_half(device::Irq&) { queue_config_work(); }
-  /// Configuration changed: link status, or the device asks to be reset.
+  /// Configuration changed: link status, an announcement, or the device asks to be reset.
   void config_bottom_half(Work&);
+  Result<void> read_status(Deadline deadline);
+  void tell(NicEvent event);
+  Result<void> command(unsigned feature, std::uint8_t command_class, std::uint8_t command,
+                       std::span<const std::span<const std::byte>> pieces, Deadline deadline);
+  Result<void> command(unsigned feature, std::uint8_t command_class, std::uint8_t command,
+                       std::span<const std::byte> data, Deadline deadline) {
+    return this->command(feature, command_class, command, std::span(&data, data.empty() ? 0 : 1), deadline);
+  }
 
   const CardInfo info_;
-  Mutex config_mutex_;                            // orders reads of the card's configuration
-  platform::Atomic<bool> link_up_;                // atomic
-  platform::Atomic<bool> serving_{false};         // atomic: start() was called
-  platform::Atomic<bool> config_missed_{false};   // atomic: a configuration interrupt came before start()
-  platform::Atomic<bool> stopping_{false};        // atomic; set once
+  platform::Atomic<std::uint64_t> mac_;          // atomic; six bytes, the first one lowest
+  std::unique_ptr<ControlQueue> control_;        // const after the probe; null without CTRL_VQ
+  Mutex config_mutex_;                           // orders reads of the card's configuration
+  platform::Atomic<bool> link_up_;               // atomic
+  platform::Atomic<bool> serving_{false};        // atomic: start() was called
+  platform::Atomic<bool> config_missed_{false};  // atomic: a configuration interrupt came before start()
+  platform::Atomic<bool> stopping_{false};       // atomic; set once
+  platform::Mutex receiver_mutex_;
+  Receiver receiver_;                             // receiver_mutex_ to set it; const once interrupt_mode_ is set
+  platform::Atomic<bool> interrupt_mode_{false};  // atomic; set once
+  platform::Mutex handler_mutex_;
+  EventHandler handler_;                          // handler_mutex_
+  platform::Atomic<bool> any_starved_{false};     // atomic; a hint
   platform::Atomic<std::uint32_t> tx_events_{0};  // atomic; a futex word
   mutable platform::Mutex failed_mutex_;
   std::optional<Error> failed_;               // failed_mutex_; set once
   platform::Atomic<bool> has_failed_{false};  // atomic; set after failed_
   Counter config_runs_;                       // written by the config work only
+  Counter announces_;                         // the same
   Work config_work_{this, &NicBase::config_bottom_half};
 };
 
-/// Reads the link status. True where the card has none to read.
-Result<bool> read_link(const virtio::Device& device, Deadline deadline);
+/// An address in one word, the first byte lowest.
+std::uint64_t pack_mac(const Nic::Mac& mac) noexcept;
+
+/// The status field of the card's configuration; link up where the card has none. Errors: those of Transport::read_config.
+Result<std::uint16_t> read_net_status(const virtio::Device& device, Deadline deadline);
 
 }  // namespace upci::inline UPCI_VARIANT::virtio_net

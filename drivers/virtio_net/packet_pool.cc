@@ -44,22 +44,36 @@ Result<PacketPool> PacketPool::create(const virtio::Device& device, std::size_t 
 }
 
 PacketPool::PacketPool(std::vector<device::DmaBuffer> memory, std::vector<Packet> packets)
-    : memory_(std::move(memory)), packets_(std::move(packets)) {
+    : memory_(std::move(memory)), packets_(std::move(packets)), packet_bytes_(packets_.front().capacity) {
   free_.reserve(packets_.size());
   for (std::size_t i = packets_.size(); i-- > 0;) free_.push_back(&packets_[i]);
 }
 
 // Only while it is made: nobody else knows it yet. The packets stay where they are.
 PacketPool::PacketPool(PacketPool&& other) noexcept
-    : memory_(std::move(other.memory_)), packets_(std::move(other.packets_)), free_(std::move(other.free_)) {}
+    : memory_(std::move(other.memory_)),
+      packets_(std::move(other.packets_)),
+      packet_bytes_(other.packet_bytes_),
+      free_(std::move(other.free_)) {}
 
 std::size_t PacketPool::alloc(std::span<Packet*> packets) noexcept {
-  const std::lock_guard lock(mutex_);
-  const std::size_t count = std::min(packets.size(), free_.size());
-  for (std::size_t i = 0; i < count; ++i) {
-    packets[i] = free_.back();
-    free_.pop_back();
-    packets[i]->length = 0;
+  std::size_t count = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    count = std::min(packets.size(), free_.size());
+    std::copy(free_.end() - static_cast<std::ptrdiff_t>(count), free_.end(), packets.begin());
+    free_.resize(free_.size() - count);
+  }
+  for (Packet* packet : packets.first(count)) {
+    packet->length = 0;
+    packet->next = nullptr;
+    packet->offload = {};
+    if (packet->moved == 0) [[likely]]
+      continue;
+    packet->data += packet->moved;
+    packet->iova += packet->moved;
+    packet->capacity -= packet->moved;
+    packet->moved = 0;
   }
   return count;
 }
@@ -68,7 +82,7 @@ void PacketPool::free(std::span<Packet* const> packets) noexcept {
   const std::lock_guard lock(mutex_);
   // Never more than the reserved capacity, so it cannot throw, unless somebody frees a packet twice.
   for (Packet* packet : packets) {
-    if (packet != nullptr && free_.size() < packets_.size()) free_.push_back(packet);
+    for (; packet != nullptr && free_.size() < packets_.size(); packet = packet->next) free_.push_back(packet);
   }
 }
 

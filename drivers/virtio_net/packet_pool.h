@@ -26,15 +26,28 @@ class PacketPool {
   static Result<PacketPool> create(const virtio::Device& device, std::size_t count, std::uint32_t frame_bytes);
   PacketPool(PacketPool&& other) noexcept;
 
+  /// Takes packets; they are single, their length and offload are 0.
   std::size_t alloc(std::span<Packet*> packets) noexcept;
+  /// Gives packets back, and what is linked to them.
   void free(std::span<Packet* const> packets) noexcept;
   std::size_t size() const noexcept { return packets_.size(); }
+  std::uint32_t packet_bytes() const noexcept { return packet_bytes_; }
+
+  /// Makes data begin `bytes` earlier, until alloc() gives the packet out again: in a buffer that continues a frame there is no
+  /// virtio header, and its bytes begin where that would be.
+  static void move_data(Packet& packet, std::uint32_t bytes) noexcept {
+    packet.data -= bytes;
+    packet.iova -= bytes;
+    packet.capacity += bytes;
+    packet.moved = static_cast<std::uint16_t>(bytes);
+  }
 
  private:
   PacketPool(std::vector<device::DmaBuffer> memory, std::vector<Packet> packets);
 
   std::vector<device::DmaBuffer> memory_;  // const after construction
   std::vector<Packet> packets_;            // const after construction; what is in a packet belongs to who holds it
+  std::uint32_t packet_bytes_ = 0;         // const after construction
   platform::Mutex mutex_;
   std::vector<Packet*> free_;  // mutex_; a stack: the packet used last is the likeliest in the cache
 };

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <utility>
 
 #include "drivers/virtio_net/counter.h"
@@ -26,11 +27,15 @@ class RxQueue {
  public:
   static constexpr std::uint16_t kMostSlots = 1024;  // a legacy device may insist on a ring of 32768
 
-  RxQueue(Ring ring, Framing framing, PacketPool& pool)
+  /// `any_starved` is set together with starved(), for those who look after many queues.
+  RxQueue(Ring ring, const virtio::Device& device, PacketPool& pool, std::uint16_t pair,
+          platform::Atomic<bool>& any_starved)
       : ring_(std::move(ring)),
-        framing_(framing),
+        framing_(device),
         pool_(pool),
-        slots_(std::min<std::uint16_t>(kMostSlots, static_cast<std::uint16_t>(ring_.size() / framing.descriptors()))),
+        any_starved_(any_starved),
+        pair_(pair),
+        slots_(std::min<std::uint16_t>(kMostSlots, static_cast<std::uint16_t>(ring_.size() / framing_.descriptors()))),
         refill_at_(std::clamp<std::uint16_t>(static_cast<std::uint16_t>(slots_ / 8), 1, kBurst)) {}
 
   void set_notifier(std::unique_ptr<virtio::Notifier> notifier) noexcept { notifier_ = std::move(notifier); }
@@ -46,6 +51,7 @@ class RxQueue {
       if (got < want) [[unlikely]] {
         // Said before the second look: a packet that is freed after it finds starved() set. The pool's lock orders the two.
         starved_.store(true, std::memory_order_relaxed);
+        any_starved_.store(true, std::memory_order_relaxed);
         got += pool_.alloc(std::span(packets).subspan(got, want - got));
         if (got < want) no_buffer_.add();
       }
@@ -61,67 +67,167 @@ class RxQueue {
 
   /// Takes up to packets.size() frames; tops the ring up once enough of it is empty.
   std::size_t receive(std::span<Packet*> packets) {
-    std::array<Packet*, kBurst> dropped;
-    std::size_t drops = 0;
-    std::size_t frames = 0;
-    std::uint64_t bytes = 0;
-    const std::uint32_t header = framing_.header_bytes();
+    Burst burst;
+    burst.frames = packets;
     ring_.poll(std::min(packets.size(), kBurst), [&](void* cookie, std::uint32_t length) {
       auto* packet = static_cast<Packet*>(cookie);
-      // The ring has checked that it fits; too short for a frame it can be all the same.
-      if (length < header + virtio::spec::net::kEthernetHeaderBytes) [[unlikely]] {
-        dropped[drops++] = packet;
-        return;
+      if (!framing_.reads_header()) [[likely]] {
+        take_plain(*packet, length, burst);
+      } else if (merging_.missing != 0) {
+        take_part(*packet, length, burst);
+      } else {
+        take_head(*packet, length, burst);
       }
-      packet->length = length - header;
-      bytes += packet->length;
-      packets[frames++] = packet;
     });
-    if (drops != 0) {
-      short_.add(drops);
-      pool_.free(std::span(dropped).first(drops));
-    }
-    if (frames != 0) {
-      frames_.add(frames);
-      bytes_.add(bytes);
+    if (burst.drops != 0) pool_.free(std::span(burst.dropped).first(burst.drops));
+    if (burst.count != 0) {
+      frames_.add(burst.count);
+      bytes_.add(burst.bytes);
     }
     if (slots_ - ring_.in_flight() >= refill_at_) refill();
-    return frames;
+    return burst.count;
   }
 
   bool has_used() { return ring_.has_used(); }
   bool enable_interrupts() { return ring_.enable_interrupts(); }
   void disable_interrupts() { ring_.disable_interrupts(); }
   const virtio::RingCounters& ring_counters() const noexcept { return ring_.counters(); }
-  bool broken() const noexcept { return ring_.broken(); }
-  std::optional<Error> error() const { return ring_.error(); }
+  bool broken() const noexcept { return ring_.broken() || bad_header_; }
+  std::optional<Error> error() const {
+    if (!bad_header_) return ring_.error();
+    return Error{.code = Errc::kDevice,
+                 .what = "the network card says that a received frame takes " + std::to_string(bad_buffers_) +
+                         " buffers, of " + std::to_string(slots_),
+                 .advice = "what it wrote cannot be told apart into frames: remove the device and probe it again"};
+  }
   /// The pool was empty when the ring was to be filled: whoever frees a packet next should have it filled.
   bool starved() const noexcept { return starved_.load(std::memory_order_relaxed); }
   void clear_starved() noexcept { starved_.store(false, std::memory_order_relaxed); }
   /// Gives all packets back to the pool. Only once the device is quiet.
   void detach() {
-    ring_.detach_all([this](void* cookie) {
-      auto* packet = static_cast<Packet*>(cookie);
-      pool_.free(std::span<Packet* const>(&packet, 1));
-    });
+    const auto free = [this](Packet* packet) { pool_.free(std::span<Packet* const>(&packet, 1)); };
+    if (Packet* head = std::exchange(merging_.head, nullptr); head != nullptr) free(head);
+    merging_ = {};
+    ring_.detach_all([&free](void* cookie) { free(static_cast<Packet*>(cookie)); });
   }
 
   std::uint64_t frames() const noexcept { return frames_.get(); }
   std::uint64_t bytes() const noexcept { return bytes_.get(); }
+  std::uint64_t merged() const noexcept { return merged_.get(); }
   std::uint64_t short_frames() const noexcept { return short_.get(); }
+  std::uint64_t bad_offloads() const noexcept { return bad_offload_.get(); }
   std::uint64_t no_buffer() const noexcept { return no_buffer_.get(); }
 
  private:
   static constexpr std::size_t kBurst = 64;
 
+  struct Burst {
+    std::span<Packet*> frames;
+    std::size_t count = 0;
+    std::uint64_t bytes = 0;
+    std::array<Packet*, kBurst> dropped;
+    std::size_t drops = 0;
+  };
+  /// A frame whose buffers have not all been seen yet.
+  struct Merging {
+    Packet* head = nullptr;
+    Packet* tail = nullptr;
+    std::uint16_t missing = 0;
+    std::uint64_t bytes = 0;
+  };
+
+  void deliver(Packet& head, std::uint64_t bytes, Burst& burst) noexcept {
+    head.queue_pair = pair_;
+    burst.bytes += bytes;
+    burst.frames[burst.count++] = &head;
+  }
+
+  /// The ring has checked that it fits; too short for a frame it can be all the same.
+  bool too_short(Packet& packet, std::uint32_t length, Burst& burst) noexcept {
+    if (length >= framing_.header_bytes() + virtio::spec::net::kEthernetHeaderBytes) [[likely]]
+      return false;
+    short_.add();
+    burst.dropped[burst.drops++] = &packet;
+    return true;
+  }
+
+  void take_plain(Packet& packet, std::uint32_t length, Burst& burst) noexcept {
+    if (too_short(packet, length, burst)) return;
+    packet.length = length - framing_.header_bytes();
+    deliver(packet, packet.length, burst);
+  }
+
+  /// Section "Processing of Incoming Packets": num_buffers says how many buffers the frame takes; the others hold nothing but
+  /// its bytes.
+  void take_head(Packet& packet, std::uint32_t length, Burst& burst) noexcept {
+    if (bad_header_) [[unlikely]] {
+      burst.dropped[burst.drops++] = &packet;
+      return;
+    }
+    const ReceivedHeader header = framing_.read_header(packet);
+    if (header.buffers == 0 || header.buffers > slots_) [[unlikely]] {
+      bad_header_ = true;
+      bad_buffers_ = header.buffers;
+      burst.dropped[burst.drops++] = &packet;
+      return;
+    }
+    if (too_short(packet, length, burst)) return;
+    packet.length = length - framing_.header_bytes();
+    packet.offload = header.offload;
+    if (header.buffers == 1) [[likely]]
+      return finish(packet, packet.length, burst);
+    merging_ = {.head = &packet,
+                .tail = &packet,
+                .missing = static_cast<std::uint16_t>(header.buffers - 1),
+                .bytes = packet.length};
+  }
+
+  void take_part(Packet& packet, std::uint32_t length, Burst& burst) noexcept {
+    PacketPool::move_data(packet, framing_.header_bytes());
+    packet.length = length;
+    merging_.tail->next = &packet;
+    merging_.tail = &packet;
+    merging_.bytes += length;
+    if (--merging_.missing != 0) return;
+    merged_.add();
+    finish(*merging_.head, merging_.bytes, burst);
+    merging_ = {};
+  }
+
+  /// What the header says is the device's word: it is passed on only where it makes sense for this frame.
+  void finish(Packet& head, std::uint64_t bytes, Burst& burst) noexcept {
+    if (head.offload.any() && !plausible(head.offload, bytes)) [[unlikely]] {
+      bad_offload_.add();
+      burst.dropped[burst.drops++] = &head;
+      return;
+    }
+    deliver(head, bytes, burst);
+  }
+
+  static bool plausible(const Offload& offload, std::uint64_t bytes) noexcept {
+    namespace net = virtio::spec::net;
+    if ((offload.flags & net::kHeaderNeedsCsum) != 0 &&
+        std::uint64_t{offload.csum_start} + offload.csum_offset + 2 > bytes)
+      return false;
+    const auto type = static_cast<std::uint8_t>(offload.gso_type & ~net::kGsoEcn);
+    if (type == net::kGsoNone) return offload.gso_type == 0;
+    if (type != net::kGsoTcp4 && type != net::kGsoTcp6 && type != net::kGsoUdp && type != net::kGsoUdpL4) return false;
+    return offload.gso_size != 0 && offload.header_bytes <= bytes;
+  }
+
   Ring ring_;
   const Framing framing_;
   PacketPool& pool_;
+  platform::Atomic<bool>& any_starved_;
   std::unique_ptr<virtio::Notifier> notifier_;
+  const std::uint16_t pair_;
   const std::uint16_t slots_;
   const std::uint16_t refill_at_;  // empty slots at which it pays to fill them
+  Merging merging_;
+  bool bad_header_ = false;  // from then on nobody knows where frames begin
+  std::uint16_t bad_buffers_ = 0;
   platform::Atomic<bool> starved_{false};
-  Counter frames_, bytes_, short_, no_buffer_;
+  Counter frames_, bytes_, merged_, short_, bad_offload_, no_buffer_;
 };
 
 }  // namespace upci::inline UPCI_VARIANT::virtio_net

@@ -14,6 +14,7 @@
 #include "drivers/virtio_net/counter.h"
 #include "drivers/virtio_net/framing.h"
 #include "drivers/virtio_net/packet_pool.h"
+#include "drivers/virtio_net/transmit_check.h"
 #include "virtio/ring.h"
 #include "virtio/spec/net.h"
 #include "virtio/transport.h"
@@ -24,11 +25,13 @@ namespace upci::inline UPCI_VARIANT::virtio_net {
 template <class Ring>
 class TxQueue {
  public:
-  TxQueue(Ring ring, Framing framing, PacketPool& pool) : ring_(std::move(ring)), framing_(framing), pool_(pool) {}
+  TxQueue(Ring ring, const virtio::Device& device, PacketPool& pool, std::uint16_t mtu)
+      : ring_(std::move(ring)), framing_(device), check_(device, framing_, ring_.size(), mtu), pool_(pool) {}
 
   void set_notifier(std::unique_ptr<virtio::Notifier> notifier) noexcept { notifier_ = std::move(notifier); }
   std::uint16_t slots() const noexcept { return static_cast<std::uint16_t>(ring_.size() / framing_.descriptors()); }
-  bool has_room() const noexcept { return ring_.room() >= framing_.descriptors(); }
+  /// Room for any frame: a long one may need more descriptors than one in a single buffer.
+  bool has_room() const noexcept { return ring_.room() >= std::min(wanted_, ring_.size()); }
 
   std::size_t send(std::span<Packet* const> packets) {
     // Lazily: while half of the ring is free, a look at the used ring would only cost a cache line.
@@ -36,16 +39,16 @@ class TxQueue {
     std::size_t taken = 0;
     std::uint64_t frames = 0;
     std::uint64_t bytes = 0;
+    wanted_ = framing_.descriptors();
     for (Packet* packet : packets) {
-      if (packet->length < virtio::spec::net::kEthernetHeaderBytes || packet->length > packet->capacity) [[unlikely]] {
+      const std::size_t length = check_.frame_bytes(*packet);  // once added, the packet may be the device's
+      if (length == 0) [[unlikely]] {
         invalid_.add();
         pool_.free(std::span<Packet* const>(&packet, 1));
         ++taken;
         continue;
       }
-      Framing::Chain storage;
-      const std::uint32_t length = packet->length;  // once added, the packet may be the device's
-      if (!ring_.add(framing_.transmit(*packet, storage), packet)) break;
+      if (!add(*packet)) break;
       ++frames;
       bytes += length;
       ++taken;
@@ -94,10 +97,24 @@ class TxQueue {
  private:
   static constexpr std::size_t kBurst = 64;
 
+  bool add(Packet& packet) {
+    if (packet.next == nullptr) [[likely]] {
+      Framing::Chain storage;
+      return ring_.add(framing_.transmit(packet, storage), &packet);
+    }
+    Framing::LongChain storage;
+    const std::span<const virtio::Segment> chain = framing_.transmit_parts(packet, storage);
+    if (ring_.add(chain, &packet)) return true;
+    wanted_ = static_cast<std::uint16_t>(chain.size());
+    return false;
+  }
+
   Ring ring_;
   const Framing framing_;
+  const TransmitCheck check_;
   PacketPool& pool_;
   std::unique_ptr<virtio::Notifier> notifier_;
+  std::uint16_t wanted_ = 1;  // descriptors of the frame that the last send() had no room for
   Counter frames_, bytes_, completed_, invalid_, full_;
 };
 

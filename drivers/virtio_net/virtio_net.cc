@@ -5,10 +5,13 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <optional>
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
+#include "drivers/virtio_net/feature_table.h"
 #include "drivers/virtio_net/nic_impl.h"
 #include "virtio/queue.h"
 #include "virtio/ring_memory.h"
@@ -26,6 +29,7 @@ using virtio::spec::mask_of;
 constexpr std::uint16_t kQueueSize = 256;
 // Packets beyond what both rings can hold: the application's.
 constexpr std::size_t kApplicationPackets = 1024;
+constexpr std::uint16_t kControlSize = 16;
 constexpr std::uint32_t kVlanTag = 4;
 
 /// A locally administered address, for a card without one of its own. Section "Device Initialization" (network): "if
@@ -38,6 +42,22 @@ Nic::Mac random_mac() {
   return mac;
 }
 
+/// One little-endian number of the card's configuration.
+template <class T>
+Result<T> read_number(const virtio::Device& device, std::uint32_t offset, Deadline deadline) {
+  T value{};
+  UPCI_TRY(device.transport().read_config(offset, std::as_writable_bytes(std::span(&value, 1)), deadline));
+  return value;
+}
+
+std::unexpected<Error> bad_config(std::string what, std::string advice) {
+  return std::unexpected(Error{.code = Errc::kDevice,
+                               .what = std::move(what),
+                               .advice = std::move(advice),
+                               .step = "config",
+                               .reg = "device_config"});
+}
+
 Result<CardInfo> read_card(const virtio::Device& device, Deadline deadline) {
   CardInfo info;
   virtio::Transport& transport = device.transport();
@@ -47,26 +67,54 @@ Result<CardInfo> read_card(const virtio::Device& device, Deadline deadline) {
     info.mac = random_mac();
   }
   if (device.has(net_feature::kMtu)) {
-    UPCI_TRY(transport.read_config(net::config::kMtu, std::as_writable_bytes(std::span(&info.mtu, 1)), deadline));
+    UPCI_TRY_ASSIGN(info.mtu, read_number<std::uint16_t>(device, net::config::kMtu, deadline));
     // Section "Device configuration layout": "The device MUST set mtu to between 68 and 65535 inclusive".
     if (info.mtu < net::kMinMtu) {
-      return std::unexpected(
-          Error{.code = Errc::kDevice,
-                .what = fmt::format("the network card gives an MTU of {}", info.mtu),
-                .advice = "no MTU may be below 68: decline it with features=-MTU, or repair the device",
-                .step = "config",
-                .reg = "device_config"});
+      return bad_config(fmt::format("the network card gives an MTU of {}", info.mtu),
+                        "no MTU may be below 68: decline it with features=-MTU, or repair the device");
     }
   }
-  UPCI_TRY_ASSIGN(info.link_up, read_link(device, deadline));
+  if (device.has(net_feature::kMq)) {
+    UPCI_TRY_ASSIGN(info.max_pairs, read_number<std::uint16_t>(device, net::config::kMaxPairs, deadline));
+    // "The device MUST set max_virtqueue_pairs to between 1 and 0x8000 inclusive".
+    if (info.max_pairs == 0 || info.max_pairs > net::kMostPairs) {
+      return bad_config(fmt::format("the network card gives {} queue pairs", info.max_pairs),
+                        "there must be 1 to 32768: decline them with features=-MQ, or repair the device");
+    }
+  }
+  if (device.has(net_feature::kSpeedDuplex)) {
+    UPCI_TRY_ASSIGN(const auto speed, read_number<std::uint32_t>(device, net::config::kSpeed, deadline));
+    UPCI_TRY_ASSIGN(const auto duplex, read_number<std::uint8_t>(device, net::config::kDuplex, deadline));
+    // "The driver MUST ... treat any value outside 0 to 0x7fffffff, and of duplex any but 0 and 1, as unknown".
+    if (speed <= net::kMostSpeed) info.speed = speed;
+    if (duplex <= 1) info.full_duplex = duplex == 1;
+  }
+  UPCI_TRY_ASSIGN(const std::uint16_t status, read_net_status(device, deadline));
+  info.link_up = (status & net::kLinkUp) != 0;
   return info;
 }
 
-/// The vectors that the driver can use, on the probing CPU: one of the device's node. Null when there is none.
-Result<std::unique_ptr<device::IrqVectors>> make_vectors(device::Device& device) {
-  const unsigned offered = device.irqs().count();
-  if (offered == 0) return std::unique_ptr<device::IrqVectors>();
-  return device::IrqVectors::create(device, std::min(offered, 3U));
+/// What a receive buffer must hold beside the virtio header. Section "Setting Up Receive Buffers": with MRG_RXBUF anything,
+/// without it the longest frame: 64 KiB where the device may merge segments, else what the MTU says.
+std::uint32_t buffer_bytes(const virtio::Device& device, const CardInfo& info) {
+  if (device.has(net_feature::kMrgRxbuf)) return 0;
+  if ((device.features() & net::kReceiveMerges) != 0) return net::kLargestReceive;
+  return net::kEthernetHeaderBytes + kVlanTag + std::max<std::uint32_t>(info.mtu, 1500);
+}
+
+/// The CPUs for queue pairs: the probing one, the others of the device's node, then those of the other nodes.
+std::vector<int> cpus_for_pairs(const device::Device& device) {
+  const Topology& topology = device.engine().topology();
+  const int here = device.engine().current_worker_cpu();
+  std::vector<int> cpus = {here >= 0 ? here : topology.housekeeping_cpus().front()};
+  const auto add = [&cpus](const std::vector<int>& more) {
+    for (const int cpu : more) {
+      if (std::ranges::find(cpus, cpu) == cpus.end()) cpus.push_back(cpu);
+    }
+  };
+  add(topology.housekeeping_cpus_of(device.node()));
+  add(topology.housekeeping_cpus());
+  return cpus;
 }
 
 class NetDriver final : public virtio::Driver {
@@ -75,15 +123,7 @@ class NetDriver final : public virtio::Driver {
 
   std::string_view name() const override { return "virtio_net"; }
   std::uint32_t device_id() const override { return virtio::spec::kDeviceNet; }
-
-  virtio::FeatureTable features(bool legacy) const override {
-    std::uint64_t wanted = mask_of(net_feature::kMac) | mask_of(net_feature::kStatus) | mask_of(net_feature::kMtu);
-    // Modern devices take any layout without being asked.
-    namespace feature = virtio::spec::feature;
-    wanted |= mask_of(feature::kIndirectDesc) | mask_of(feature::kEventIdx);
-    wanted |= legacy ? mask_of(feature::kAnyLayout) : mask_of(feature::kRingPacked) | mask_of(feature::kInOrder);
-    return {.wanted = wanted, .required = 0};
-  }
+  virtio::FeatureTable features(bool legacy) const override { return feature_table(legacy); }
 
   Result<std::unique_ptr<virtio::Bound>> probe(virtio::Device& device, Deadline deadline) override {
     const bool observed = device.device().options().observed;
@@ -117,44 +157,83 @@ class NetDriver final : public virtio::Driver {
   const Options options_;
 };
 
+/// A queue that has its ring, and is not yet known to the device.
+template <class Ring>
+struct MadeQueue {
+  std::uint16_t index = 0;
+  std::uint16_t size = 0;
+  virtio::OwnedRing<Ring> part;
+  virtio::QueueAddresses addresses = part.addresses;
+};
+
 // Section "Network Device / Device Initialization".
 template <class Ring>
 Result<std::unique_ptr<virtio::Bound>> NetDriver::build(virtio::Device& device, Deadline deadline) const {
   using Impl = NicImpl<Ring>;
   virtio::Transport& transport = device.transport();
   UPCI_TRY_ASSIGN(const CardInfo info, read_card(device, deadline));
-  UPCI_TRY_ASSIGN(const std::uint16_t rx_size, virtio::choose_queue_size(device, net::kReceiveQueue, kQueueSize));
-  UPCI_TRY_ASSIGN(const std::uint16_t tx_size, virtio::choose_queue_size(device, net::kTransmitQueue, kQueueSize));
+  const std::vector<int> cpus = cpus_for_pairs(device.device());
+  const auto pairs = static_cast<std::uint16_t>(
+      std::min<std::size_t>(info.max_pairs, options_.queue_pairs != 0 ? options_.queue_pairs : cpus.size()));
 
-  auto rx_observer = make_observer<Ring>(device, net::kReceiveQueue, rx_size);
-  auto tx_observer = make_observer<Ring>(device, net::kTransmitQueue, tx_size);
-  UPCI_TRY_ASSIGN(auto rx_part, virtio::make_ring<Ring>(device, rx_size, rx_observer.get()));
-  UPCI_TRY_ASSIGN(auto tx_part, virtio::make_ring<Ring>(device, tx_size, tx_observer.get()));
-  const virtio::QueueAddresses rx_addresses = rx_part.addresses;
-  const virtio::QueueAddresses tx_addresses = tx_part.addresses;
-  RingObservers observers{.rx = std::move(rx_observer), .tx = std::move(tx_observer)};
-
-  // Section "Setting Up Receive Buffers": without large receive offloads a buffer holds a frame of 1514 bytes and the
-  // header; with MTU negotiated, a frame of that size.
-  const std::uint32_t frame = net::kEthernetHeaderBytes + kVlanTag + std::max<std::uint32_t>(info.mtu, 1500);
-  const std::size_t packets = std::min(rx_size, RxQueue<Ring>::kMostSlots) + std::size_t{tx_size} + kApplicationPackets;
-  UPCI_TRY_ASSIGN(PacketPool pool, PacketPool::create(device, packets, frame));
-  UPCI_TRY_ASSIGN(auto vectors, make_vectors(device.device()));
-  const bool interrupts = vectors != nullptr;
-
-  auto nic = std::make_unique<Impl>(device, info, std::move(pool), std::move(observers), std::move(vectors),
-                                    std::move(rx_part), std::move(tx_part));
-  // Before the queues are told their vectors: a legacy device has the vector registers only while MSI-X is enabled.
-  if (interrupts) UPCI_TRY(nic->vectors()->enable());
-  std::uint16_t rx_vector = virtio::Transport::kNoVector, tx_vector = virtio::Transport::kNoVector;
-  if (interrupts && nic->message_vectors()) {
-    UPCI_TRY(transport.set_config_vector(Impl::kConfigVector));
-    rx_vector = static_cast<std::uint16_t>(nic->rx_vector());
-    tx_vector = static_cast<std::uint16_t>(nic->tx_vector());
+  std::vector<std::unique_ptr<virtio::RingWatcher>> watchers;
+  const auto make_queue = [&](std::uint16_t index, std::uint16_t most) -> Result<MadeQueue<Ring>> {
+    UPCI_TRY_ASSIGN(const std::uint16_t size, virtio::choose_queue_size(device, index, most));
+    auto observer = make_observer<Ring>(device, index, size);
+    UPCI_TRY_ASSIGN(auto part, virtio::make_ring<Ring>(device, size, observer.get()));
+    if (observer != nullptr) watchers.push_back(std::move(observer));
+    return MadeQueue<Ring>{.index = index, .size = size, .part = std::move(part)};
+  };
+  // Section "Virtqueues": pair n has 2n and 2n + 1.
+  std::vector<MadeQueue<Ring>> queues;
+  std::size_t packets = kApplicationPackets;
+  for (std::uint16_t pair = 0; pair < pairs; pair++) {
+    for (const unsigned direction : {net::kReceiveQueue, net::kTransmitQueue}) {
+      UPCI_TRY_ASSIGN(auto queue, make_queue(static_cast<std::uint16_t>(2 * pair + direction), kQueueSize));
+      packets += direction == net::kReceiveQueue ? std::min(queue.size, RxQueue<Ring>::kMostSlots) : queue.size;
+      queues.push_back(std::move(queue));
+    }
   }
-  UPCI_TRY_ASSIGN(auto rx_notifier, transport.setup_queue(net::kReceiveQueue, rx_size, rx_addresses, rx_vector));
-  UPCI_TRY_ASSIGN(auto tx_notifier, transport.setup_queue(net::kTransmitQueue, tx_size, tx_addresses, tx_vector));
-  nic->set_notifiers(std::move(rx_notifier), std::move(tx_notifier));
+  std::unique_ptr<ControlQueueImpl<Ring>> control;
+  if (device.has(net_feature::kCtrlVq)) {
+    UPCI_TRY_ASSIGN(auto queue, make_queue(static_cast<std::uint16_t>(2 * info.max_pairs), kControlSize));
+    UPCI_TRY_ASSIGN(auto buffer, virtio::alloc_buffers(device, ControlQueueImpl<Ring>::kBytes));
+    control = std::make_unique<ControlQueueImpl<Ring>>(device, std::move(queue.part), std::move(buffer));
+    queues.push_back(std::move(queue));  // the last one
+  }
+  UPCI_TRY_ASSIGN(PacketPool pool, PacketPool::create(device, packets, buffer_bytes(device, info)));
+
+  const unsigned offered = device.device().irqs().count();
+  const VectorPlan plan(offered, pairs);
+  std::unique_ptr<device::IrqVectors> vectors;
+  if (offered != 0) {
+    UPCI_TRY_ASSIGN(vectors, device::IrqVectors::create(device.device(), plan.count(), plan.cpus(cpus)));
+  }
+  auto nic = std::make_unique<Impl>(device, info, std::move(pool), std::move(watchers), plan, std::move(vectors));
+  std::vector<typename Impl::Pair*> made;
+  for (std::uint16_t pair = 0; pair < pairs; pair++) {
+    made.push_back(&nic->add_pair(std::move(queues[2U * pair].part), std::move(queues[2U * pair + 1U].part)));
+  }
+  UPCI_TRY_ASSIGN(const bool messages, nic->enable_vectors());
+  if (messages) UPCI_TRY(transport.set_config_vector(VectorPlan::kConfig));
+
+  const auto set_up = [&](const MadeQueue<Ring>& queue, unsigned vector) {
+    const auto told = messages ? static_cast<std::uint16_t>(vector) : virtio::Transport::kNoVector;
+    return transport.setup_queue(queue.index, queue.size, queue.addresses, told);
+  };
+  for (std::uint16_t pair = 0; pair < pairs; pair++) {
+    UPCI_TRY_ASSIGN(auto rx, set_up(queues[2U * pair], plan.rx(pair)));
+    UPCI_TRY_ASSIGN(auto tx, set_up(queues[2U * pair + 1U], plan.tx(pair)));
+    made[pair]->set_notifiers(std::move(rx), std::move(tx));
+  }
+  if (control != nullptr) {
+    // It is waited for by looking: no vector.
+    const MadeQueue<Ring>& queue = queues.back();
+    UPCI_TRY_ASSIGN(auto notifier,
+                    transport.setup_queue(queue.index, queue.size, queue.addresses, virtio::Transport::kNoVector));
+    control->set_notifier(std::move(notifier));
+    nic->set_control_queue(std::move(control));
+  }
   return nic;
 }
 

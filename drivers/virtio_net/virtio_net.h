@@ -17,10 +17,12 @@ struct Options {
   std::function<std::unique_ptr<virtio::RingObserver>(std::uint16_t queue, std::uint16_t size)> make_observer = {};
   std::function<std::unique_ptr<virtio::PackedObserver>(std::uint16_t queue, std::uint16_t size)> make_packed_observer =
       {};
+  /// How many queue pairs to set up where the card has several (MQ); 0: one for each CPU.
+  std::uint16_t queue_pairs = 0;
 };
 
-/// For virtio_pci::make_driver. What it binds is a Nic (nic.h). It makes one queue pair, of up to 256 entries each, and as
-/// many interrupt vectors as it can use: three (configuration, receive, transmit), or two (configuration, queues), or none.
+/// For virtio_pci::make_driver. What it binds is a Nic (nic.h). Its queues have up to 256 entries each; of interrupt vectors it
+/// takes what it can use (vector_plan.h), or none.
 std::unique_ptr<virtio::Driver> make_driver(Options options = {});
 
 }  // namespace upci::inline UPCI_VARIANT::virtio_net

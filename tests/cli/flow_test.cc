@@ -25,7 +25,8 @@ class WireNic final : public Nic {
 
   WireNic() {
     for (std::size_t i = 0; i < kPool; ++i) {
-      packets_[i] = {.data = memory_[i].data(), .iova = 0, .capacity = kLargestFrame, .length = 0};
+      packets_[i].data = memory_[i].data();
+      packets_[i].capacity = kLargestFrame;
       free_.push_back(&packets_[i]);
     }
   }
@@ -50,11 +51,11 @@ class WireNic final : public Nic {
     return n;
   }
   void free(std::span<Packet* const> packets) override { free_.insert(free_.end(), packets.begin(), packets.end()); }
-  std::size_t tx_burst(std::span<Packet* const> packets) override {
+  std::size_t tx_burst(std::span<Packet* const> packets, unsigned /*pair*/) override {
     wire.insert(wire.end(), packets.begin(), packets.end());
     return packets.size();
   }
-  std::size_t rx_burst(std::span<Packet*> packets) override {
+  std::size_t rx_burst(std::span<Packet*> packets, unsigned /*pair*/) override {
     std::size_t n = 0;
     for (; n < packets.size() && !wire.empty(); ++n) {
       packets[n] = wire.front();
@@ -63,13 +64,27 @@ class WireNic final : public Nic {
     return n;
   }
   Result<void> set_receiver(Receiver /*receiver*/) override { return fail(Errc::kUnavailable, "no interrupts"); }
-  Result<void> wait_tx_room(Deadline /*deadline*/) override { return {}; }
+  Result<void> wait_tx_room(Deadline /*deadline*/, unsigned /*pair*/) override { return {}; }
+  std::optional<std::uint32_t> speed() const override { return std::nullopt; }
+  std::optional<bool> full_duplex() const override { return std::nullopt; }
+  std::uint64_t features() const override { return 0; }
+  unsigned queue_pairs() const override { return 1; }
+  std::uint32_t packet_bytes() const override { return kLargestFrame; }
+  Result<void> set_receive_mode(ReceiveMode, bool, Deadline) override { return no_control(); }
+  Result<void> set_mac(const Mac&, Deadline) override { return no_control(); }
+  Result<void> set_mac_filter(std::span<const Mac>, std::span<const Mac>, Deadline) override { return no_control(); }
+  Result<void> set_vlan(std::uint16_t, bool, Deadline) override { return no_control(); }
+  Result<void> set_receive_offloads(std::uint64_t, Deadline) override { return no_control(); }
+  Result<void> set_active_pairs(unsigned, Deadline) override { return no_control(); }
+  void set_event_handler(EventHandler) override {}
   std::optional<Error> failed() const override { return std::nullopt; }
   virtio_net::NicStats stats() const override { return {}; }
 
   std::size_t free_packets() const { return free_.size(); }
 
  private:
+  static Result<void> no_control() { return fail(Errc::kUnavailable, "no control queue"); }
+
   std::array<std::array<std::byte, kLargestFrame>, kPool> memory_{};
   std::array<Packet, kPool> packets_{};
   std::vector<Packet*> free_;

@@ -55,7 +55,7 @@ INSTANTIATE_TEST_SUITE_P(
         Arguments{"net", "test", kDevice, "--frames=-1"}, Arguments{"net", "test", kDevice, "--frames", "x"},
         Arguments{"net", "test", kDevice, "--frames", "99999999999999999999"},
         Arguments{"net", "test", kDevice, "--frames", "1", "--size", "59"},
-        Arguments{"net", "test", kDevice, "--frames", "1", "--size", "1515"},
+        Arguments{"net", "test", kDevice, "--frames", "1", "--size", "9015"},
         Arguments{"net", "test", kDevice, "--frames", "1", "--idle", "0s"},
         Arguments{"net", "test", kDevice, kDevice, kDevice, "--frames", "1"},
         Arguments{"net", "test", kDevice, "emu:virtio-net,wire=cable:a", "--frames", "1"},

@@ -19,6 +19,7 @@
 
 #include "base/wait.h"
 #include "device/context.h"
+#include "drivers/virtio_net/frame.h"
 #include "drivers/virtio_net/nic.h"
 #include "drivers/virtio_net/virtio_net.h"
 #include "drivers/virtio_pci/virtio_pci.h"
@@ -114,7 +115,7 @@ class Bench {
   }
   /// Removes the device; it must be quiet, and the driver must have kept the specification all the time.
   void remove() {
-    const auto removed = context->remove(device, Deadline::after(2s));
+    const auto removed = context->remove(device, Deadline::after(20s));
     EXPECT_TRUE(removed) << removed.error().message();
     EXPECT_FALSE(device->state()->quarantined());
     EXPECT_EQ(emulation::emu::violations(*backend), std::vector<std::string>());
@@ -132,30 +133,50 @@ inline std::string describe(const device::Report& report) {
 
 // --- frames ---
 
-/// A frame that can be checked byte by byte: broadcast, then its number, then bytes that follow from it.
+/// The bytes of a frame that can be checked: broadcast, then its number, then bytes that follow from it.
+inline std::vector<std::byte> frame_of(const virtio_net::Nic::Mac& from, std::uint32_t number, std::uint32_t length) {
+  std::vector<std::byte> frame(length, std::byte{0xff});
+  std::memcpy(frame.data() + 6, from.data(), from.size());
+  frame[12] = std::byte{0x88};
+  frame[13] = std::byte{0xb5};  // an experimental EtherType
+  std::memcpy(frame.data() + 14, &number, sizeof(number));
+  for (std::uint32_t i = 18; i < length; ++i) frame[i] = static_cast<std::byte>(number * 31 + i);
+  return frame;
+}
+
+/// Such a frame in a single packet.
 inline void write_frame(virtio_net::Packet& packet, const virtio_net::Nic::Mac& from, std::uint32_t number,
                         std::uint32_t length) {
+  ASSERT_LE(length, packet.capacity);
+  const std::vector<std::byte> frame = frame_of(from, number, length);
+  std::memcpy(packet.data, frame.data(), frame.size());
   packet.length = length;
-  std::memset(packet.data, 0xff, 6);
-  std::memcpy(packet.data + 6, from.data(), from.size());
-  packet.data[12] = std::byte{0x88};
-  packet.data[13] = std::byte{0xb5};  // an experimental EtherType
-  std::memcpy(packet.data + 14, &number, sizeof(number));
-  for (std::uint32_t i = 18; i < length; ++i) packet.data[i] = static_cast<std::byte>(number * 31 + i);
 }
+
+/// How long each frame is: all the same, or, where `longest` says so, by its number anything from `length` to that.
+struct Lengths {
+  std::uint32_t length = 60;
+  std::uint32_t longest = 0;
+  std::uint32_t of(std::uint32_t number) const {
+    return longest == 0 ? length
+                        : length + static_cast<std::uint32_t>(std::uint64_t{number} * 7919 % (longest - length + 1));
+  }
+};
 
 /// Counts frames by number. Thread-safe.
 class Checker {
  public:
-  Checker(std::uint32_t frames, std::uint32_t length) : seen_(frames, 0), length_(length) {}
+  Checker(std::uint32_t frames, Lengths lengths) : seen_(frames, 0), lengths_(lengths) {}
 
   void check(const virtio_net::Packet& packet) {
     const std::lock_guard lock(mutex_);
+    std::vector<std::byte> frame(packet.frame_bytes());
+    virtio_net::read_frame(packet, frame);
     std::uint32_t number = 0;
-    if (packet.length >= 18) std::memcpy(&number, packet.data + 14, sizeof(number));
-    bool good = packet.length == length_ && number < seen_.size();
-    for (std::uint32_t i = 18; good && i < length_; ++i)
-      good = packet.data[i] == static_cast<std::byte>(number * 31 + i);
+    if (frame.size() >= 18) std::memcpy(&number, frame.data() + 14, sizeof(number));
+    bool good = number < seen_.size() && frame.size() == lengths_.of(number);
+    for (std::uint32_t i = 18; good && i < frame.size(); ++i)
+      good = frame[i] == static_cast<std::byte>(number * 31 + i);
     if (!good) {
       ++corrupt_;
       return;
@@ -179,39 +200,48 @@ class Checker {
  private:
   platform::Mutex mutex_;
   std::vector<std::uint8_t> seen_;
-  const std::uint32_t length_;
+  const Lengths lengths_;
   std::uint32_t received_ = 0, corrupt_ = 0, reordered_ = 0, last_ = 0;
 };
 
 struct Traffic {
   std::uint32_t frames = 1000;
   std::uint32_t length = 60;
-  std::uint32_t window = 0;  // frames in flight at most; 0: as many as the receive ring holds
+  std::uint32_t longest = 0;  // see Lengths
+  std::uint32_t window = 0;   // frames in flight at most; 0: as many as the receive ring holds
   platform::Nanoseconds limit = 60s;
 
+  Lengths lengths() const { return {.length = length, .longest = longest}; }
   std::uint32_t window_of(const virtio_net::Nic& nic) const { return window != 0 ? window : nic.rx_slots(); }
 };
 
 /// Sends up to `count` frames from `next` on; returns how many the card took.
-inline std::uint32_t send(virtio_net::Nic& nic, std::uint32_t next, std::uint32_t count, std::uint32_t length) {
+inline std::uint32_t send(virtio_net::Nic& nic, std::uint32_t next, std::uint32_t count, Lengths lengths) {
   std::array<virtio_net::Packet*, 32> packets;
   const std::size_t got = nic.alloc(std::span(packets).first(std::min<std::size_t>(count, packets.size())));
-  for (std::size_t i = 0; i < got; ++i)
-    write_frame(*packets[i], nic.mac(), next + static_cast<std::uint32_t>(i), length);
-  const std::size_t taken = nic.tx_burst(std::span(packets).first(got));
+  std::size_t written = 0;
+  for (; written < got; ++written) {
+    const std::uint32_t number = next + static_cast<std::uint32_t>(written);
+    if (!virtio_net::write_frame(nic, *packets[written], frame_of(nic.mac(), number, lengths.of(number)))) break;
+  }
+  const std::size_t taken = nic.tx_burst(std::span(packets).first(written));
   nic.free(std::span(packets).subspan(taken, got - taken));
   return static_cast<std::uint32_t>(taken);
 }
 
+inline std::uint32_t send(virtio_net::Nic& nic, std::uint32_t next, std::uint32_t count, std::uint32_t length) {
+  return send(nic, next, count, Lengths{.length = length});
+}
+
 /// Everything out and back again by the loopback wire, polled by this thread.
 inline void loop_polled(virtio_net::Nic& nic, Traffic traffic) {
-  Checker checker(traffic.frames, traffic.length);
+  Checker checker(traffic.frames, traffic.lengths());
   const Deadline deadline = Deadline::after(traffic.limit);
   std::uint32_t sent = 0;
   std::uint32_t received = 0;
   while (received < traffic.frames && !deadline.expired() && !nic.failed()) {
     const std::uint32_t room = std::min(traffic.window_of(nic) - (sent - received), traffic.frames - sent);
-    if (room != 0) sent += send(nic, sent, room, traffic.length);
+    if (room != 0) sent += send(nic, sent, room, traffic.lengths());
     std::array<virtio_net::Packet*, 32> packets;
     const std::size_t count = nic.rx_burst(packets);
     for (std::size_t i = 0; i < count; ++i) checker.check(*packets[i]);
@@ -224,7 +254,7 @@ inline void loop_polled(virtio_net::Nic& nic, Traffic traffic) {
 
 /// The same by interrupt: this thread sends and sleeps, the bottom half receives.
 inline void loop_by_interrupt(virtio_net::Nic& nic, Traffic traffic) {
-  Checker checker(traffic.frames, traffic.length);
+  Checker checker(traffic.frames, traffic.lengths());
   platform::Atomic<std::uint32_t> arrived{0};
   auto set = nic.set_receiver([&](std::span<virtio_net::Packet* const> packets) {
     for (const virtio_net::Packet* packet : packets) checker.check(*packet);
@@ -243,7 +273,7 @@ inline void loop_by_interrupt(virtio_net::Nic& nic, Traffic traffic) {
       platform::wait_word(arrived, received, deadline.when());
       continue;
     }
-    const std::uint32_t taken = send(nic, sent, room, traffic.length);
+    const std::uint32_t taken = send(nic, sent, room, traffic.lengths());
     sent += taken;
     if (taken == 0) {
       auto waited = nic.wait_tx_room(deadline);

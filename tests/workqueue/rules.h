@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/platform.h"
 #include "base/wait.h"
+#include "tests/sanitized.h"
 #include "workqueue/engine.h"
 #include "workqueue/workqueue.h"
 
@@ -29,11 +30,6 @@ namespace upci::inline UPCI_VARIANT::test {
 
 using namespace std::chrono_literals;
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define UPCI_SANITIZED 1
-#endif
-#endif
 #if defined(UPCI_SANITIZED)
 inline constexpr unsigned kMostSeeds = 100;  // each takes ten times as long
 inline constexpr unsigned kMostRounds = 8;

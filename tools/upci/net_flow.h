@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/platform.h"
+#include "base/wait.h"
 #include "drivers/virtio_net/nic.h"
 #include "tools/upci/net_frame.h"
 
@@ -35,8 +36,11 @@ class Flow {
   void wait_for_arrival(std::uint32_t seen, platform::TimePoint until) noexcept;
   std::uint32_t arrivals() const noexcept { return arrivals_.load(std::memory_order_acquire); }
 
+  /// The queue pair that the next frames go to: each burst takes the next one. Of the sender.
+  unsigned tx_pair() const noexcept { return tx_pair_; }
+
   // --- the receiving side ---
-  /// Checks the frames and gives them back to the card's pool.
+  /// Checks the frames and gives them back to the card's pool. Any thread: each queue pair has a receiver of its own.
   void take(std::span<virtio_net::Packet* const> packets);
 
   // --- any side ---
@@ -57,6 +61,8 @@ class Flow {
   const FrameFormat format_;                     // const
   const std::uint64_t frames_;                   // const
   const std::uint64_t window_;                   // const
+  unsigned tx_pair_ = 0;                         // sender
+  Mutex take_mutex_;                             // who holds it is the receiver
   std::vector<bool> seen_;                       // receiver
   std::uint64_t next_ = 0;                       // receiver: one above the highest number seen
   platform::Atomic<std::uint64_t> sent_{0};      // atomic, sender writes

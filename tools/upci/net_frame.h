@@ -14,7 +14,7 @@ namespace upci::tool {
 
 /// Without the checksum that the card adds. Below 60 bytes cards and wires may pad a frame, which would change it.
 inline constexpr std::size_t kSmallestFrame = 60;
-inline constexpr std::size_t kLargestFrame = 1514;
+inline constexpr std::size_t kLargestFrame = 9014;  // at an MTU of 9000
 inline constexpr std::size_t kEthernetHeader = 14;
 
 /// All frames of one direction: addresses, an ethertype for local experiments (IEEE 802: 0x88B5), the sequence number, the

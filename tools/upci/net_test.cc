@@ -115,6 +115,12 @@ Json to_json(const TrafficResult& result, const TrafficOptions& options) {
   json["wakeups"] = result.wakeups;
   json["bottom_halves"] = result.bottom_halves;
   json["cpus"] = result.cpus;
+  json["queue_pairs"] = result.queue_pairs;
+  json["kicks"] = result.kicks;
+  json["kicks_suppressed"] = result.kicks_suppressed;
+  json["indirect_chains"] = result.indirect_chains;
+  json["batched_chains"] = result.batched_chains;
+  json["merged_frames"] = result.merged_frames;
   json["seconds"] = result.seconds;
   json["notes"] = result.notes;
   if (options.observed) {
@@ -137,8 +143,11 @@ std::string to_text(const TrafficResult& result, const TrafficOptions& options) 
                         result.wakeups, result.bottom_halves);
     text += result.cpus.empty() ? "\n" : fmt::format(" on CPU {}\n", fmt::join(result.cpus, ", "));
   }
+  text += fmt::format("rings       {} kicks, {} spared; {} indirect chains; {} merged frames; {} queue pairs\n",
+                      result.kicks, result.kicks_suppressed, result.indirect_chains, result.merged_frames,
+                      result.queue_pairs);
   if (options.observed) {
-    text += fmt::format("rings       {} accesses observed, {} breaches of the driver's part\n", result.ring_accesses,
+    text += fmt::format("observed    {} accesses, {} breaches of the driver's part\n", result.ring_accesses,
                         result.ring_violations);
   }
   for (const std::string& note : result.notes) text += fmt::format("note        {}\n", note);

@@ -46,11 +46,7 @@ Flow& flow_to(const Flows& flows, const Nic& nic) {
 }
 
 Result<void> check_size(Nic& nic, std::size_t size) {
-  std::size_t room = nic.mtu() + kEthernetHeader;
-  if (Packet* packet = nic.alloc(); packet != nullptr) {
-    room = std::min<std::size_t>(room, packet->capacity);
-    nic.free(packet);
-  }
+  const std::size_t room = nic.mtu() + kEthernetHeader;
   if (size <= room) return {};
   return fail(Errc::kState, fmt::format("the card takes frames of at most {} bytes", room),
               fmt::format("say --size {} or less", room));
@@ -86,7 +82,7 @@ std::optional<Error> send_by_interrupt(Flow& flow, platform::Nanoseconds idle) {
     }
     if (patience.is_over(flow.sent() + seen)) return std::nullopt;
     if (may_send) {  // there is room in the window, so it is the ring that is full
-      auto room = nic.wait_tx_room(Deadline::after(kLook));
+      auto room = nic.wait_tx_room(Deadline::after(kLook), flow.tx_pair());
       if (!room && room.error().code != Errc::kTimeout) return std::move(room).error();
     } else {
       flow.wait_for_arrival(seen, Clock::now() + kLook);
@@ -116,9 +112,13 @@ std::optional<Error> run_by_interrupt(const Flows& flows, const TrafficOptions& 
 /// Takes what has arrived at one card.
 std::size_t receive_some(Flow& flow) {
   std::array<Packet*, kBurst> packets;
-  const std::size_t n = flow.to().rx_burst(packets);
-  if (n > 0) flow.take(std::span<Packet* const>(packets).first(n));
-  return n;
+  std::size_t sum = 0;
+  for (unsigned pair = 0; pair < flow.to().queue_pairs(); pair++) {
+    const std::size_t n = flow.to().rx_burst(packets, pair);
+    if (n > 0) flow.take(std::span<Packet* const>(packets).first(n));
+    sum += n;
+  }
+  return sum;
 }
 
 std::optional<Error> run_polled(const Flows& flows, const TrafficOptions& options) {
@@ -164,6 +164,7 @@ void settle(const Flows& flows, bool poll) {
 /// Counters of the cards and of the workers of their CPUs, all summed up.
 struct Counters {
   std::uint64_t interrupts = 0, bottom_halves = 0, wakeups = 0, ring_accesses = 0, ring_violations = 0;
+  std::uint64_t kicks = 0, kicks_suppressed = 0, indirect_chains = 0, batched_chains = 0, merged_frames = 0;
   std::set<int> cpus = {};
   std::map<int, std::uint64_t> displaced = {};  // per CPU
 };
@@ -176,6 +177,11 @@ Counters read_counters(const Engine& engine, std::span<Nic* const> nics) {
     counters.bottom_halves += stats.bottom_halves;
     counters.ring_accesses += stats.ring_accesses;
     counters.ring_violations += stats.ring_violations;
+    counters.kicks += stats.kicks;
+    counters.kicks_suppressed += stats.kicks_suppressed;
+    counters.indirect_chains += stats.indirect_chains;
+    counters.batched_chains += stats.batched_chains;
+    counters.merged_frames += stats.rx_merged;
     counters.cpus.insert(stats.cpus.begin(), stats.cpus.end());
   }
   for (const int cpu : counters.cpus) {
@@ -241,6 +247,12 @@ Result<TrafficResult> run_traffic(Engine& engine, std::span<Nic* const> nics, co
   result.interrupts = after.interrupts - before.interrupts;
   result.bottom_halves = after.bottom_halves - before.bottom_halves;
   result.wakeups = after.wakeups - before.wakeups;
+  result.kicks = after.kicks - before.kicks;
+  result.kicks_suppressed = after.kicks_suppressed - before.kicks_suppressed;
+  result.indirect_chains = after.indirect_chains - before.indirect_chains;
+  result.batched_chains = after.batched_chains - before.batched_chains;
+  result.merged_frames = after.merged_frames - before.merged_frames;
+  for (const Nic* nic : nics) result.queue_pairs += nic->queue_pairs();
   result.ring_accesses = after.ring_accesses - before.ring_accesses;
   result.ring_violations = after.ring_violations;  // since the probe
   result.notes = make_notes(nics, before, after);

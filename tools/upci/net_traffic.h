@@ -27,9 +27,12 @@ struct TrafficOptions {
 struct TrafficResult {
   std::uint64_t sent = 0, received = 0, lost = 0, corrupt = 0, duplicated = 0, reordered = 0;  // all directions
   std::uint64_t interrupts = 0, bottom_halves = 0;  // all vectors of the cards
-  std::uint64_t wakeups = 0;   // of the workers of the CPUs that serve the vectors, from their idle wait
-  std::vector<int> cpus = {};  // where bottom halves ran
-  std::uint64_t ring_accesses = 0, ring_violations = 0;  // with the observed access policy only
+  std::uint64_t wakeups = 0;      // of the workers of the CPUs that serve the vectors, from their idle wait
+  std::vector<int> cpus = {};     // where bottom halves ran
+  std::uint64_t queue_pairs = 0;  // of all cards
+  std::uint64_t kicks = 0, kicks_suppressed = 0;  // times a device was told of buffers, and times it need not be
+  std::uint64_t indirect_chains = 0, batched_chains = 0, merged_frames = 0;  // see virtio_net::QueueStats
+  std::uint64_t ring_accesses = 0, ring_violations = 0;                      // with the observed access policy only
   std::vector<std::string> notes = {};  // what else a reader should know: where interrupts are raised, CPUs that went
   double seconds = 0;                   // from the first frame to the last arrival
   std::optional<Error> error = {};      // why a card stopped

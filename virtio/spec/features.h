@@ -55,6 +55,9 @@ inline constexpr unsigned kGuestAnnounce = 21;
 inline constexpr unsigned kMq = 22;
 inline constexpr unsigned kCtrlMacAddr = 23;
 inline constexpr unsigned kNotfCoal = 53;
+inline constexpr unsigned kGuestUso4 = 54;
+inline constexpr unsigned kGuestUso6 = 55;
+inline constexpr unsigned kHostUso = 56;
 inline constexpr unsigned kHashReport = 57;
 inline constexpr unsigned kRss = 60;
 inline constexpr unsigned kRscExt = 61;
@@ -108,6 +111,9 @@ inline constexpr FeatureName kNetFeatureNames[] = {
     {"MQ", net_feature::kMq},
     {"CTRL_MAC_ADDR", net_feature::kCtrlMacAddr},
     {"NOTF_COAL", net_feature::kNotfCoal},
+    {"GUEST_USO4", net_feature::kGuestUso4},
+    {"GUEST_USO6", net_feature::kGuestUso6},
+    {"HOST_USO", net_feature::kHostUso},
     {"HASH_REPORT", net_feature::kHashReport},
     {"RSS", net_feature::kRss},
     {"RSC_EXT", net_feature::kRscExt},

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "base/variant.h"
+#include "virtio/spec/features.h"
 
 namespace upci::inline UPCI_VARIANT::virtio::spec::net {
 
@@ -28,6 +29,8 @@ inline constexpr std::uint32_t kSize = 24;
 }  // namespace config
 inline constexpr std::size_t kMacBytes = 6;
 inline constexpr std::uint16_t kMinMtu = 68;
+inline constexpr std::uint16_t kMostPairs = 0x8000;
+inline constexpr std::uint32_t kMostSpeed = 0x7fffffff;  // above: unknown
 
 inline constexpr std::uint16_t kLinkUp = 1;
 inline constexpr std::uint16_t kAnnounce = 2;
@@ -55,9 +58,36 @@ inline constexpr std::uint8_t kGsoNone = 0;
 inline constexpr std::uint8_t kGsoTcp4 = 1;
 inline constexpr std::uint8_t kGsoUdp = 3;
 inline constexpr std::uint8_t kGsoTcp6 = 4;
+inline constexpr std::uint8_t kGsoUdpL4 = 5;
 inline constexpr std::uint8_t kGsoEcn = 0x80;
 
 inline constexpr std::size_t kEthernetHeaderBytes = 14;
 inline constexpr std::size_t kMaxFrame = 1514;  // without VLAN tag and checksum, at an MTU of 1500
+// Section "Setting Up Receive Buffers": the longest frame where the device may merge segments.
+inline constexpr std::uint32_t kLargestReceive = 65589;
+
+/// With any of these the device may hand over frames that are longer than the MTU.
+inline constexpr std::uint64_t kReceiveMerges = mask_of(net_feature::kGuestTso4) | mask_of(net_feature::kGuestTso6) |
+                                                mask_of(net_feature::kGuestUfo) | mask_of(net_feature::kGuestUso4) |
+                                                mask_of(net_feature::kGuestUso6);
+/// What VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET turns on and off: its bits are those of the features.
+inline constexpr std::uint64_t kReceiveOffloads =
+    kReceiveMerges | mask_of(net_feature::kGuestCsum) | mask_of(net_feature::kGuestEcn);
+
+// Section "Network Device / Device Operation / Control Virtqueue": classes, their commands, and the answer.
+inline constexpr std::uint8_t kControlRx = 0;  // its commands are the receive modes, 0 to 5
+inline constexpr std::uint8_t kControlMac = 1;
+inline constexpr std::uint8_t kMacTableSet = 0;
+inline constexpr std::uint8_t kMacAddressSet = 1;
+inline constexpr std::uint8_t kControlVlan = 2;
+inline constexpr std::uint8_t kVlanAdd = 0;
+inline constexpr std::uint8_t kVlanDelete = 1;
+inline constexpr std::uint8_t kControlAnnounce = 3;
+inline constexpr std::uint8_t kAnnounceAck = 0;
+inline constexpr std::uint8_t kControlMq = 4;
+inline constexpr std::uint8_t kMqPairsSet = 0;
+inline constexpr std::uint8_t kControlOffloads = 5;
+inline constexpr std::uint8_t kOffloadsSet = 0;
+inline constexpr std::uint8_t kControlOk = 0;
 
 }  // namespace upci::inline UPCI_VARIANT::virtio::spec::net

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+// One receive and one transmit queue, with their bottom halves.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <utility>
+
+#include "drivers/virtio_net/nic_base.h"
+#include "drivers/virtio_net/rx_queue.h"
+#include "drivers/virtio_net/tx_queue.h"
+#include "virtio/ring_memory.h"
+
+namespace upci::inline UPCI_VARIANT::virtio_net {
+
+/// On split or packed rings, of either access policy. Polled: rx_ belongs to the receiving thread, tx_ to the transmitting
+/// one, and no lock is taken. By interrupt: rx_ belongs to who holds rx_mutex_ and tx_ to who holds tx_mutex_ (the bottom
+/// halves, and the callers of tx_burst and wait_tx_room).
+template <class Ring>
+class QueuePair {
+ public:
+  using RingPart = virtio::OwnedRing<Ring>;
+
+  QueuePair(NicBase& nic, std::uint16_t index, RingPart rx, RingPart tx)
+      : nic_(nic),
+        index_(index),
+        rx_memory_(std::move(rx.memory)),
+        tx_memory_(std::move(tx.memory)),
+        rx_(std::move(rx.ring), nic.device(), nic.pool(), index, nic.any_starved()),
+        tx_(std::move(tx.ring), nic.device(), nic.pool(), nic.mtu()) {
+    // Until somebody asks for interrupts the queues are polled.
+    rx_.disable_interrupts();
+    tx_.disable_interrupts();
+  }
+
+  ~QueuePair() {
+    // After a removal they are disabled already; after a failed probe this is the only one to do it.
+    nic_.engine().disable_work_sync(rx_work_);
+    nic_.engine().disable_work_sync(tx_work_);
+    rx_.detach();
+    tx_.detach();
+  }
+
+  void set_notifiers(std::unique_ptr<virtio::Notifier> rx, std::unique_ptr<virtio::Notifier> tx) noexcept {
+    rx_.set_notifier(std::move(rx));
+    tx_.set_notifier(std::move(tx));
+  }
+
+  std::uint16_t rx_slots() const noexcept { return rx_.slots(); }
+  std::uint16_t tx_slots() const noexcept { return tx_.slots(); }
+
+  /// The device is live: receive buffers may be made available.
+  void start() { rx_.refill(); }
+
+  /// Who is at the rings now finishes first; who comes later sees that the card is being stopped. Neither lock is held for
+  /// long: frames are delivered without it.
+  void wait_until_left() {
+    { const std::lock_guard lock(rx_mutex_); }
+    { const std::lock_guard lock(tx_mutex_); }
+  }
+
+  std::size_t tx_burst(std::span<Packet* const> packets) {
+    if (!nic_.interrupt_mode()) return send(packets);
+    const std::lock_guard lock(tx_mutex_);
+    return send(packets);
+  }
+
+  std::size_t rx_burst(std::span<Packet*> packets) {
+    if (nic_.interrupt_mode() || nic_.stopping() || nic_.has_failed()) return 0;
+    const std::size_t count = rx_.receive(packets);
+    if (rx_.broken()) [[unlikely]]
+      nic_.set_failed(*rx_.error());
+    return count;
+  }
+
+  /// After interrupt mode was entered: from now on the receive bottom half takes the frames.
+  void receive_by_interrupt() {
+    const std::lock_guard lock(rx_mutex_);
+    if (rx_.enable_interrupts()) queue_rx_work();
+  }
+
+  Result<void> wait_tx_room(Deadline deadline) {
+    for (bool last = false;; last = deadline.expired()) {
+      // Before the look at the ring: what happens after it changes the count.
+      const std::uint32_t seen = nic_.tx_events();
+      if (auto error = nic_.failed()) return std::unexpected(std::move(*error));
+      {
+        const std::lock_guard lock(tx_mutex_);
+        if (nic_.stopping()) return fail(Errc::kState, nic_.name() + ": the network card is being removed");
+        if (make_room()) return {};
+      }
+      if (last) return fail(Errc::kTimeout, nic_.name() + ": the network card sent nothing until the deadline");
+      nic_.wait_tx_event(seen, deadline);
+    }
+  }
+
+  bool starved() const noexcept { return rx_.starved(); }
+  void queue_rx_work() noexcept { nic_.queue_on(nic_.plan().rx(index_), rx_work_); }
+
+  void rx_top_half(device::Irq& irq) { irq.queue(rx_work_); }
+  void tx_top_half(device::Irq& irq) { irq.queue(tx_work_); }
+  /// Of a vector that both directions share.
+  void both_top_half(device::Irq& irq) {
+    irq.queue(rx_work_);
+    // A transmit interrupt is asked for only by wait_tx_room.
+    if (tx_wanted_.load(std::memory_order_acquire)) irq.queue(tx_work_);
+  }
+
+  QueueStats stats() const {
+    const virtio::RingCounters& rx = rx_.ring_counters();
+    const virtio::RingCounters& tx = tx_.ring_counters();
+    const auto sum = [&rx, &tx](auto member) {
+      return (rx.*member).load(std::memory_order_relaxed) + (tx.*member).load(std::memory_order_relaxed);
+    };
+    return {.bottom_halves = rx_runs_.get() + tx_runs_.get(),
+            .rx_frames = rx_.frames(),
+            .rx_bytes = rx_.bytes(),
+            .rx_merged = rx_.merged(),
+            .rx_short = rx_.short_frames(),
+            .rx_bad_offload = rx_.bad_offloads(),
+            .rx_no_buffer = rx_.no_buffer(),
+            .tx_frames = tx_.frames(),
+            .tx_bytes = tx_.bytes(),
+            .tx_completed = tx_.completed(),
+            .tx_invalid = tx_.invalid(),
+            .tx_full = tx_.full(),
+            .kicks = sum(&virtio::RingCounters::kicks),
+            .kicks_suppressed = sum(&virtio::RingCounters::kicks_suppressed),
+            .indirect_chains = sum(&virtio::RingCounters::indirect),
+            .batched_chains = sum(&virtio::RingCounters::batched)};
+  }
+
+ private:
+  /// Frames that one run of the receive bottom half delivers before the CPU's other items get their turn.
+  static constexpr std::size_t kBudget = 64;
+
+  std::size_t send(std::span<Packet* const> packets) {
+    if (nic_.stopping() || nic_.has_failed()) return 0;
+    const std::size_t count = tx_.send(packets);
+    nic_.feed_starved();
+    if (tx_.broken()) [[unlikely]]
+      nic_.set_failed(*tx_.error());
+    return count;
+  }
+
+  /// Under tx_mutex_. True when there is room; false with transmit interrupts enabled.
+  bool make_room() {
+    for (;;) {
+      tx_.reclaim();
+      nic_.feed_starved();
+      if (tx_.broken()) {
+        nic_.set_failed(*tx_.error());
+        return false;
+      }
+      if (tx_.has_room()) {
+        tx_wanted_.store(false, std::memory_order_release);
+        return true;
+      }
+      tx_wanted_.store(true, std::memory_order_release);
+      if (!tx_.enable_interrupts()) return false;
+      tx_.disable_interrupts();
+    }
+  }
+
+  void tx_bottom_half(Work&) {
+    tx_runs_.add();
+    {
+      const std::lock_guard lock(tx_mutex_);
+      if (nic_.stopping() || nic_.has_failed()) return;
+      tx_.disable_interrupts();
+      tx_wanted_.store(false, std::memory_order_release);
+      tx_.reclaim();
+      nic_.feed_starved();
+      if (tx_.broken()) nic_.set_failed(*tx_.error());
+    }
+    nic_.wake_transmitter();
+  }
+
+  void rx_bottom_half(Work&) {
+    rx_runs_.add();
+    std::array<Packet*, kBudget> packets;
+    std::size_t count = 0;
+    bool again = false;
+    {
+      const std::lock_guard lock(rx_mutex_);
+      if (!nic_.interrupt_mode() || nic_.stopping() || nic_.has_failed()) return;
+      rx_.clear_starved();
+      rx_.disable_interrupts();
+      count = rx_.receive(packets);
+      // Either the budget is used up: then the interrupt stays off and the work goes to the end of its CPU's queue, behind
+      // the other items. Or the ring was empty: then the interrupt is armed, unless something came meanwhile.
+      again = count == kBudget || rx_.enable_interrupts();
+      if (again) rx_.disable_interrupts();
+      if (rx_.broken()) {
+        nic_.set_failed(*rx_.error());
+        again = false;
+      }
+    }
+    // Without the lock, which wait_until_left() takes: the receiver may sleep.
+    if (count != 0) nic_.receiver()(std::span<Packet* const>(packets).first(count));
+    if (again) queue_rx_work();
+  }
+
+  NicBase& nic_;
+  const std::uint16_t index_;
+  const device::DmaBuffer rx_memory_;
+  const device::DmaBuffer tx_memory_;
+  Mutex rx_mutex_;
+  RxQueue<Ring> rx_;  // see above
+  Mutex tx_mutex_;
+  TxQueue<Ring> tx_;                         // see above
+  platform::Atomic<bool> tx_wanted_{false};  // written under tx_mutex_; a hint for the shared vector
+  Counter rx_runs_;                          // written by the receive work only
+  Counter tx_runs_;                          // written by the transmit work only
+  Work rx_work_{this, &QueuePair::rx_bottom_half};
+  Work tx_work_{this, &QueuePair::tx_bottom_half};
+};
+
+}  // namespace upci::inline UPCI_VARIANT::virtio_net
