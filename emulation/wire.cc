@@ -5,6 +5,7 @@
 #include <sys/un.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstddef>
 #include <cstring>
 #include <utility>
@@ -12,6 +13,7 @@
 namespace upci::inline UPCI_VARIANT::emulation {
 namespace {
 
+constexpr std::uint16_t kMostQueues = 256;  // what tun has
 constexpr int kSocketType = SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
 
 /// Room for a full queue of frames, as far as the system grants it: what does not fit waits in the sender's queue.
@@ -50,6 +52,25 @@ Result<UniqueFd> connect_unix(const std::string& path) {
   return fd;
 }
 
+/// NAME[:QUEUES].
+Result<WireSpec> with_queues(std::string_view text) {
+  WireSpec spec;
+  const std::size_t colon = text.rfind(':');
+  spec.name = text.substr(0, colon);
+  if (colon != std::string_view::npos) {
+    const std::string_view digits = text.substr(colon + 1);
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), spec.queues);
+    if (error != std::errc() || end != digits.data() + digits.size() || spec.queues == 0 || spec.queues > kMostQueues) {
+      return fail(Errc::kInvalid, "'" + std::string(digits) + "' is no number of queues",
+                  "say 1 to " + std::to_string(kMostQueues));
+    }
+  }
+  if (spec.name.empty() || spec.name.find('\0') != std::string::npos) {
+    return fail(Errc::kInvalid, "a wire without a name, or with a zero byte in it");
+  }
+  return spec;
+}
+
 }  // namespace
 
 Result<WireSpec> WireSpec::parse(std::string_view text) {
@@ -69,7 +90,15 @@ Result<WireSpec> WireSpec::parse(std::string_view text) {
       return fail(Errc::kInvalid, "the socket's path contains a zero byte");
     return spec;
   }
-  return fail(Errc::kInvalid, "'" + std::string(text) + "' is no wire", "a wire is loopback, cable:NAME or unix:PATH");
+  for (const auto& [prefix, kind] : {std::pair(std::string_view("tap:"), Kind::kTap),
+                                     std::pair(std::string_view("vhost-user:"), Kind::kVhostUser)}) {
+    if (!text.starts_with(prefix) || text.size() == prefix.size()) continue;
+    UPCI_TRY_ASSIGN(spec, with_queues(text.substr(prefix.size())));
+    spec.kind = kind;
+    return spec;
+  }
+  return fail(Errc::kInvalid, "'" + std::string(text) + "' is no wire",
+              "a wire is loopback, cable:NAME, unix:PATH, tap:NAME[:QUEUES] or vhost-user:PATH[:QUEUES]");
 }
 
 Result<UniqueFd> Cables::take_end(const std::string& name) {
@@ -106,8 +135,11 @@ Result<UniqueFd> open_wire(const WireSpec& spec, Cables& cables) {
     case WireSpec::Kind::kLoopback: return UniqueFd();
     case WireSpec::Kind::kCable: return cables.take_end(spec.name);
     case WireSpec::Kind::kUnix: return connect_unix(spec.name);
+    case WireSpec::Kind::kTap:
+    case WireSpec::Kind::kVhostUser: break;
   }
-  return fail(Errc::kInvalid, "there is no such kind of wire");
+  return fail(Errc::kInvalid, "an in-process device has no such wire",
+              "tap: and vhost-user: are for qemu:; this one takes loopback, cable:NAME or unix:PATH");
 }
 
 }  // namespace upci::inline UPCI_VARIANT::emulation

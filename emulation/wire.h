@@ -15,10 +15,12 @@
 namespace upci::inline UPCI_VARIANT::emulation {
 
 struct WireSpec {
-  enum class Kind : std::uint8_t { kLoopback, kCable, kUnix };
+  enum class Kind : std::uint8_t { kLoopback, kCable, kUnix, kTap, kVhostUser };
   Kind kind = Kind::kLoopback;
-  std::string name = {};  // the cable's name or the socket's path
-  /// "loopback", "cable:NAME", "unix:PATH". Errors: kInvalid, naming what is allowed.
+  std::string name = {};     // the cable's or interface's name, or the socket's path
+  std::uint16_t queues = 1;  // tap and vhost-user: queue pairs at the other end
+  /// "loopback", "cable:NAME", "unix:PATH", "tap:NAME[:QUEUES]", "vhost-user:PATH[:QUEUES]". Errors: kInvalid, naming what is
+  /// allowed.
   static Result<WireSpec> parse(std::string_view text);
 };
 
@@ -37,7 +39,8 @@ class Cables {
 
 /// The device's end of the wire: a non-blocking datagram socket, or none for loopback (the device sends back to itself, or
 /// its backend does). A unix: wire connects to a datagram socket that somebody has bound at the path, from an
-/// automatically bound address, so that the other side can answer. Errors: kUnavailable when nobody listens there.
+/// automatically bound address, so that the other side can answer. Errors: kUnavailable when nobody listens there; kInvalid for
+/// tap: and vhost-user:, which are QEMU's (qemu/netdev.h).
 Result<UniqueFd> open_wire(const WireSpec& spec, Cables& cables);
 
 }  // namespace upci::inline UPCI_VARIANT::emulation

@@ -18,7 +18,7 @@
 
 namespace upci::inline UPCI_VARIANT::virtio {
 
-/// Entries of each indirect table: longer chains take descriptors of the ring itself.
+/// Entries of each indirect table where the driver says nothing else: longer chains take descriptors of the ring itself.
 inline constexpr std::uint16_t kTableLength = 8;
 
 template <class Ring>
@@ -62,15 +62,16 @@ struct OwnedRing {
 RingOptions ring_options(const Device& device) noexcept;
 
 /// A ring in zeroed memory of its own, on the device's node. `size` comes from choose_queue_size(); `observer` is null where the
-/// ring's access policy is the plain one, and outlives the ring. Errors: those of Device::dma_alloc.
+/// ring's access policy is the plain one, and outlives the ring; `table_length` is at most `size`. Errors: those of Device::dma_alloc.
 template <class Ring>
 Result<OwnedRing<Ring>> make_ring(const Device& device, std::uint16_t size,
-                                  [[maybe_unused]] typename RingTraits<Ring>::Observer* observer) {
+                                  [[maybe_unused]] typename RingTraits<Ring>::Observer* observer,
+                                  std::uint16_t table_length = kTableLength) {
   using Traits = RingTraits<Ring>;
   const RingOptions options = ring_options(device);
   const auto layout = Traits::layout(size, options.legacy);
   const std::size_t tables_at = (layout.bytes + 63) / 64 * 64;
-  const std::uint16_t length = device.has(spec::feature::kIndirectDesc) ? kTableLength : std::uint16_t{0};
+  const std::uint16_t length = device.has(spec::feature::kIndirectDesc) ? table_length : std::uint16_t{0};
   UPCI_TRY_ASSIGN(device::DmaBuffer memory, alloc_ring(device, tables_at + IndirectTables::bytes(size, length)));
   const IndirectTables tables{.memory = memory.va() + tables_at, .iova = memory.iova() + tables_at, .length = length};
   const QueueAddresses addresses = ring_addresses(memory.iova(), layout);

@@ -30,6 +30,7 @@ constexpr std::uint16_t kQueueSize = 256;
 // Packets beyond what both rings can hold: the application's.
 constexpr std::size_t kApplicationPackets = 1024;
 constexpr std::uint16_t kControlSize = 16;
+constexpr std::size_t kShortTable = virtio::kTableLength;  // for a buffer with its header, or a command
 constexpr std::uint32_t kVlanTag = 4;
 
 /// A locally administered address, for a card without one of its own. Section "Device Initialization" (network): "if
@@ -177,10 +178,11 @@ Result<std::unique_ptr<virtio::Bound>> NetDriver::build(virtio::Device& device, 
       std::min<std::size_t>(info.max_pairs, options_.queue_pairs != 0 ? options_.queue_pairs : cpus.size()));
 
   std::vector<std::unique_ptr<virtio::RingWatcher>> watchers;
-  const auto make_queue = [&](std::uint16_t index, std::uint16_t most) -> Result<MadeQueue<Ring>> {
+  const auto make_queue = [&](std::uint16_t index, std::uint16_t most, std::size_t table) -> Result<MadeQueue<Ring>> {
     UPCI_TRY_ASSIGN(const std::uint16_t size, virtio::choose_queue_size(device, index, most));
     auto observer = make_observer<Ring>(device, index, size);
-    UPCI_TRY_ASSIGN(auto part, virtio::make_ring<Ring>(device, size, observer.get()));
+    UPCI_TRY_ASSIGN(auto part, virtio::make_ring<Ring>(device, size, observer.get(),
+                                                       static_cast<std::uint16_t>(std::min<std::size_t>(table, size))));
     if (observer != nullptr) watchers.push_back(std::move(observer));
     return MadeQueue<Ring>{.index = index, .size = size, .part = std::move(part)};
   };
@@ -189,14 +191,15 @@ Result<std::unique_ptr<virtio::Bound>> NetDriver::build(virtio::Device& device, 
   std::size_t packets = kApplicationPackets;
   for (std::uint16_t pair = 0; pair < pairs; pair++) {
     for (const unsigned direction : {net::kReceiveQueue, net::kTransmitQueue}) {
-      UPCI_TRY_ASSIGN(auto queue, make_queue(static_cast<std::uint16_t>(2 * pair + direction), kQueueSize));
+      UPCI_TRY_ASSIGN(auto queue, make_queue(static_cast<std::uint16_t>(2 * pair + direction), kQueueSize,
+                                             direction == net::kTransmitQueue ? Framing::kMostSegments : kShortTable));
       packets += direction == net::kReceiveQueue ? std::min(queue.size, RxQueue<Ring>::kMostSlots) : queue.size;
       queues.push_back(std::move(queue));
     }
   }
   std::unique_ptr<ControlQueueImpl<Ring>> control;
   if (device.has(net_feature::kCtrlVq)) {
-    UPCI_TRY_ASSIGN(auto queue, make_queue(static_cast<std::uint16_t>(2 * info.max_pairs), kControlSize));
+    UPCI_TRY_ASSIGN(auto queue, make_queue(static_cast<std::uint16_t>(2 * info.max_pairs), kControlSize, kShortTable));
     UPCI_TRY_ASSIGN(auto buffer, virtio::alloc_buffers(device, ControlQueueImpl<Ring>::kBytes));
     control = std::make_unique<ControlQueueImpl<Ring>>(device, std::move(queue.part), std::move(buffer));
     queues.push_back(std::move(queue));  // the last one

@@ -24,7 +24,6 @@ constexpr int kRamFd = 3;
 constexpr int kRomFd = 4;
 constexpr int kQtestFd = 5;
 constexpr int kDoorbellFd = 6;
-constexpr int kWireFd = 7;
 
 constexpr platform::Nanoseconds kEndLimit = std::chrono::seconds(2);
 constexpr std::size_t kLongestMessage = 400;
@@ -45,7 +44,7 @@ Result<UniqueFd> make_rom() {
 /// What follows -device for the device under test.
 std::string device_argument(const Plug& plug) {
   std::string text = fmt::format("{},id=dut0,bus=rp0,addr=0", plug.model->name);
-  if (plug.wire >= 0) text += ",netdev=wire0";
+  if (!plug.netdev.arguments.empty()) text += ",netdev=wire0";
   if (plug.model->has("drive")) text += ",drive=disk0";
   if (!plug.properties.empty()) text += "," + plug.properties;
   return text;
@@ -76,9 +75,7 @@ std::vector<std::string> arguments(const Plug& plug, std::size_t ram) {
                   Doorbell::kVectors),
       "-device",
       "pcie-root-port,id=rp0,bus=pcie.0,addr=1,chassis=1"};
-  if (plug.wire >= 0) {
-    args.insert(args.end(), {"-netdev", fmt::format("dgram,id=wire0,local.type=fd,local.str={}", kWireFd)});
-  }
+  args.insert(args.end(), plug.netdev.arguments.begin(), plug.netdev.arguments.end());
   if (plug.model->has("drive")) {
     args.insert(args.end(), {"-blockdev", "driver=null-co,node-name=disk0,size=67108864,read-zeroes=on"});
   }
@@ -103,7 +100,8 @@ Result<std::unique_ptr<Machine>> Machine::launch(const Plug& plug, const Options
                                                 {.fd = rom.get(), .as = kRomFd},
                                                 {.fd = qtest_there.get(), .as = kQtestFd},
                                                 {.fd = doorbell.device_fd(), .as = kDoorbellFd}};
-  if (plug.wire >= 0) fds.push_back({.fd = plug.wire, .as = kWireFd});
+  int number = Netdev::kFirstFd;
+  for (const int fd : plug.netdev.fds) fds.push_back({.fd = fd, .as = number++});
   UPCI_TRY_ASSIGN(ChildProcess child,
                   start_program(options.program, arguments(plug, ram->size()), output, std::move(fds)));
   // QEMU's end must be open in QEMU only: so that its end is seen here.

@@ -11,6 +11,7 @@
 #include "emulation/qemu/doorbell.h"
 #include "emulation/qemu/guest_ram.h"
 #include "emulation/qemu/model.h"
+#include "emulation/qemu/netdev.h"
 #include "emulation/qemu/program.h"
 #include "emulation/qemu/qemu.h"
 #include "emulation/qemu/qtest.h"
@@ -21,7 +22,7 @@ namespace upci::inline UPCI_VARIANT::emulation::qemu {
 struct Plug {
   std::shared_ptr<const Model> model;
   std::string properties;  // from device_properties(); "" for none
-  int wire = -1;           // a datagram socket for a network model, or -1; only needed during launch()
+  Netdev netdev;           // for a network model; needed only during launch()
 };
 
 class Machine {

@@ -16,7 +16,7 @@ namespace {
 bool is_on(std::string_view value) { return value == "on" || value == "yes" || value == "true" || value == "y"; }
 
 /// The words, and what upci adds where the user has not said otherwise.
-std::vector<Word> with_defaults(std::vector<Word> words, const Model& model) {
+std::vector<Word> with_defaults(std::vector<Word> words, const Model& model, const WireSpec& wire) {
   const auto find = [&words](std::string_view key) { return std::ranges::find(words, key, &Word::key); };
   // A virtio device on a PCI Express port has no legacy interface unless told; with the modern one off it had none at
   // all.
@@ -24,6 +24,13 @@ std::vector<Word> with_defaults(std::vector<Word> words, const Model& model) {
   if (modern != words.end() && is_on(modern->value) && model.has("disable-legacy") &&
       find("disable-legacy") == words.end()) {
     words.push_back({.key = "disable-legacy", .value = "off", .has_value = true});
+  }
+  // The card takes no more queue pairs than its backend has, and is told to use them; a vector for each queue.
+  if (wire.queues > 1 && model.has("mq")) {
+    if (find("mq") == words.end()) words.push_back({.key = "mq", .value = "on", .has_value = true});
+    if (find("vectors") == words.end()) {
+      words.push_back({.key = "vectors", .value = fmt::format("{}", 2 * wire.queues + 2), .has_value = true});
+    }
   }
   // Without firmware nobody reads an option ROM, and its file may not be installed.
   if (model.has("romfile") && find("romfile") == words.end()) {
@@ -42,18 +49,10 @@ Result<std::shared_ptr<pci::Backend>> open(const DeviceSpec& spec, Cables& cable
   }
   Plug plug;
   UPCI_TRY_ASSIGN(plug.model, describe_model(options.program, spec.model, Deadline::after(options.start_limit)));
-  UPCI_TRY_ASSIGN(plug.properties, device_properties(*plug.model, with_defaults(spec.words, *plug.model)));
+  UPCI_TRY_ASSIGN(plug.properties, device_properties(*plug.model, with_defaults(spec.words, *plug.model, spec.wire)));
 
-  UniqueFd wire;
-  std::unique_ptr<Reflector> reflector;
   if (plug.model->is_network()) {
-    if (spec.wire.kind == WireSpec::Kind::kLoopback) {
-      UPCI_TRY_ASSIGN(reflector, Reflector::create());
-      plug.wire = reflector->device_fd();
-    } else {
-      UPCI_TRY_ASSIGN(wire, open_wire(spec.wire, cables));
-      plug.wire = wire.get();
-    }
+    UPCI_TRY_ASSIGN(plug.netdev, make_netdev(spec.wire, cables));
   } else if (spec.wire.kind != WireSpec::Kind::kLoopback) {
     return fail(Errc::kInvalid,
                 fmt::format("qemu:{}: wire= is for network devices, which this model is not", spec.model),
@@ -62,8 +61,9 @@ Result<std::shared_ptr<pci::Backend>> open(const DeviceSpec& spec, Cables& cable
 
   UPCI_TRY_ASSIGN(std::unique_ptr<Machine> machine, Machine::launch(plug, options));
   // From here on QEMU's end of the wire is QEMU's alone: when QEMU ends, the other side is to see it.
+  std::unique_ptr<Reflector> reflector = std::move(plug.netdev.reflector);
   if (reflector) reflector->handed_over();
-  wire.reset();
+  plug.netdev.owned.clear();
   UPCI_TRY_ASSIGN(std::shared_ptr<pci::Backend> backend,
                   Backend::create(spec.uri, spec.node, std::move(machine), std::move(reflector)));
   return backend;

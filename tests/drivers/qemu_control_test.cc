@@ -93,16 +93,15 @@ class QemuControl : public testing::TestWithParam<Card> {
   UniqueFd wire;
   virtio_net::Nic* nic = nullptr;
 };
-INSTANTIATE_TEST_SUITE_P(Cards, QemuControl,
-                         testing::Values(Card{"Modern", {"disable-legacy=on"}},
-                                         Card{"ModernObserved", {"disable-legacy=on"}, true},
-                                         Card{"Packed", {"disable-legacy=on", "packed=on"}},
-                                         Card{"PackedObserved", {"disable-legacy=on", "packed=on"}, true},
-                                         Card{"Legacy", {"disable-modern=on", "disable-legacy=off"}},
-                                         Card{"LegacyObserved", {"disable-modern=on", "disable-legacy=off"}, true},
-                                         Card{"LegacyWithoutAnyLayout",
-                                              {"disable-modern=on", "disable-legacy=off", "any_layout=off"}}),
-                         name_of);
+INSTANTIATE_TEST_SUITE_P(
+    Cards, QemuControl,
+    testing::Values(Card{"Modern", {"disable-legacy=on"}}, Card{"ModernObserved", {"disable-legacy=on"}, true},
+                    Card{"Packed", {"disable-legacy=on", "packed=on"}},
+                    Card{"PackedObserved", {"disable-legacy=on", "packed=on"}, true},
+                    Card{"Legacy", {"disable-modern=on", "disable-legacy=off"}},
+                    Card{"LegacyObserved", {"disable-modern=on", "disable-legacy=off"}, true},
+                    Card{"LegacyWithoutAnyLayout", {"disable-modern=on", "disable-legacy=off", "any_layout=off"}}),
+    name_of);
 
 TEST_P(QemuControl, TheFilterLetsThroughWhatItNames) {
   EXPECT_TRUE(arrives(kOwn));
