@@ -117,8 +117,13 @@ TEST(Uri, RefusesWhatTextAloneShowsToBeWrong) {
            "emu:virtio-net,wire=cable:",
            "emu:virtio-net,wire=unix:",
            "emu:virtio-net,wire=tap:t0",
-           "qemu:virtio-net-pci,wire=tap:t0",
-           "qemu:virtio-net-pci,wire=vhost-user:s",
+           "emu:virtio-net,wire=vhost-user:s",
+           "qemu:virtio-net-pci,wire=tap:",
+           "qemu:virtio-net-pci,wire=tap:t0:0",
+           "qemu:virtio-net-pci,wire=tap:t0:257",
+           "qemu:virtio-net-pci,wire=tap:t0:x",
+           "qemu:virtio-net-pci,wire=tap::4",
+           "qemu:virtio-net-pci,wire=vhost-user:",
            "emu:virtio-net,disk=d.img",
            "qemu:virtio-net-pci,disk=d.img",
            "emu:virtio-net,node=-1",
@@ -143,9 +148,22 @@ TEST(Uri, RefusesWhatTextAloneShowsToBeWrong) {
 }
 
 TEST(Uri, MessageAboutAWireNamesThoseThatThereAre) {
-  const auto uri = parse_uri("qemu:virtio-net-pci,wire=tap:t0");
+  const auto uri = parse_uri("emu:virtio-net,wire=tap:t0");
   ASSERT_FALSE(uri);
   EXPECT_NE(uri.error().advice.find("cable:NAME"), std::string::npos);
+}
+
+TEST(Uri, AWireOfQemusCanHaveSeveralQueues) {
+  const auto tap = parse_uri("qemu:virtio-net-pci,wire=tap:t0:4");
+  ASSERT_TRUE(tap);
+  EXPECT_EQ(tap->spec.wire.kind, emulation::WireSpec::Kind::kTap);
+  EXPECT_EQ(tap->spec.wire.name, "t0");
+  EXPECT_EQ(tap->spec.wire.queues, 4);
+  const auto vhost = parse_uri("qemu:virtio-net-pci,wire=vhost-user:dir/backend.sock");
+  ASSERT_TRUE(vhost);
+  EXPECT_EQ(vhost->spec.wire.kind, emulation::WireSpec::Kind::kVhostUser);
+  EXPECT_EQ(vhost->spec.wire.name, "dir/backend.sock");
+  EXPECT_EQ(vhost->spec.wire.queues, 1);
 }
 
 TEST(Uri, AnyBytesAreRefusedOrTakenButNeverDoHarm) {

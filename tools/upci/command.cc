@@ -49,6 +49,8 @@ std::string device_help() {
       "  wire=loopback           what is sent comes back (the default); or\n"
       "  wire=cable:NAME         connects the two devices that name the same cable; or\n"
       "  wire=unix:PATH          a unix datagram socket that somebody else has bound; each datagram is a frame\n"
+      "  wire=tap:NAME[:QUEUES]  qemu: a tap interface of this machine's network (made where there is none); or\n"
+      "  wire=vhost-user:PATH[:QUEUES]  qemu: a vhost-user backend that listens at this socket, DPDK's for example\n"
       "  node=N                  the NUMA node that the device claims to be on\n"
       "  features=+NAME:-NAME    virtio features to insist on (+) or to decline (-)\n"
       "  fault=NAME              what goes wrong between any device and memory or CPU:\n{}"

@@ -32,6 +32,8 @@ constexpr std::string_view kHelp =
     "\n"
     "wakeups counts how often the workers of those CPUs came out of their idle wait during the test. interrupts\n"
     "(raised by the device) and bottom_halves are those of all vectors, transmit included.\n"
+    "rings counts how often the devices were told of new buffers (kicks) and how often that was spared, and frames that\n"
+    "took several packets. A wire of tap: or vhost-user: leads to somebody who must send the frames back.\n"
     "\n"
     "Exit code: 1 where any frame was lost, corrupt or duplicated, or the driver broke a rule of the rings "
     "(--observed);\n"

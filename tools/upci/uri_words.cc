@@ -53,14 +53,13 @@ Result<void> take_wire(Uri& uri, const std::string& value) {
   if (uri.scheme == Scheme::kVfio) {
     return wrong(uri, "wire= is for emulated devices; this one has a cable of its own", "leave wire= out");
   }
-  for (const std::string_view later : {"tap:", "vhost-user:"}) {
-    if (value.starts_with(later)) {
-      return wrong(uri, fmt::format("wire={} is not in this version", later.substr(0, later.size() - 1)),
-                   "the wires of this version: loopback, cable:NAME, unix:PATH");
-    }
-  }
   auto wire = emulation::WireSpec::parse(value);
   if (!wire) return wrong(uri, wire.error().what, wire.error().advice);
+  const bool qemus = wire->kind == emulation::WireSpec::Kind::kTap || wire->kind == emulation::WireSpec::Kind::kVhostUser;
+  if (qemus && uri.scheme != Scheme::kQemu) {
+    return wrong(uri, "wire=tap: and wire=vhost-user: are for QEMU's cards",
+                 "this one takes loopback, cable:NAME or unix:PATH; or name qemu:virtio-net-pci");
+  }
   uri.spec.wire = std::move(*wire);
   uri.wire_given = true;
   return {};
