@@ -39,7 +39,7 @@ class Tap : public testing::Test {
         "ip tuntap add dev upci4 mode tap vnet_hdr multi_queue");
   }
   void SetUp() override {
-    ASSERT_TRUE(ready) << "no network namespace or no tap interface could be made: this needs root and iproute2";
+    if (!ready) GTEST_SKIP() << "no tap interface in a network namespace: this takes root, /dev/net/tun and iproute2";
   }
   void TearDown() override {
     if (nic == nullptr) return;
