@@ -66,7 +66,8 @@ Result<WireSpec> with_queues(std::string_view text) {
     }
   }
   if (spec.name.empty() || spec.name.find('\0') != std::string::npos) {
-    return fail(Errc::kInvalid, "a wire without a name, or with a zero byte in it");
+    return fail(Errc::kInvalid, "a wire without a name, or with a zero byte in it",
+                "say which: tap:NAME[:QUEUES] or vhost-user:PATH[:QUEUES]");
   }
   return spec;
 }

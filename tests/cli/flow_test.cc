@@ -70,7 +70,7 @@ class WireNic final : public Nic {
   std::uint64_t features() const override { return 0; }
   unsigned queue_pairs() const override { return 1; }
   std::uint32_t packet_bytes() const override { return kLargestFrame; }
-  Result<void> set_receive_mode(ReceiveMode, bool, Deadline) override { return no_control(); }
+  Result<void> set_receive_mode(virtio_net::ReceiveMode, bool, Deadline) override { return no_control(); }
   Result<void> set_mac(const Mac&, Deadline) override { return no_control(); }
   Result<void> set_mac_filter(std::span<const Mac>, std::span<const Mac>, Deadline) override { return no_control(); }
   Result<void> set_vlan(std::uint16_t, bool, Deadline) override { return no_control(); }
