@@ -24,7 +24,6 @@ namespace {
 
 namespace net = virtio::spec::net;
 namespace net_feature = virtio::spec::net_feature;
-using virtio::spec::mask_of;
 
 constexpr std::uint16_t kQueueSize = 256;
 // Packets beyond what both rings can hold: the application's.
