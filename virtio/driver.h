@@ -4,6 +4,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -65,6 +66,12 @@ class Driver {
 /// The whole handshake of section "Device Initialization": reset, ACKNOWLEDGE, DRIVER, features, FEATURES_OK (not legacy),
 /// the driver's probe, DRIVER_OK, start; FAILED on failure. Each wait ends in a verdict with its step.
 Result<std::unique_ptr<Bound>> initialize(std::shared_ptr<Transport> transport, Driver& driver, Deadline deadline);
+
+/// The handshake once more, for a device that was live and asks to be reset, with the features that it had. `silent` is called
+/// after the reset, when the device reaches no memory any more; `set_up` is to make the queues known again. Errors: as
+/// initialize(); rejected when the device offers less than before. The control path's thread.
+Result<void> restart(Transport& transport, std::uint64_t features, const std::function<void()>& silent,
+                     const std::function<Result<void>()>& set_up, Deadline deadline);
 
 /// Writes 0 to device_status and waits until it reads back 0 ("The driver MUST wait for a read of device_status to return 0
 /// before reinitializing the device", section "Common configuration structure layout"). Legacy: the same.

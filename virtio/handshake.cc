@@ -3,6 +3,7 @@
 //
 // Each step is a function of its own that is never inlined: the backtrace in a report then names the step that waited.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <chrono>
 #include <string_view>
@@ -192,6 +193,30 @@ Result<std::unique_ptr<Bound>> initialize(std::shared_ptr<Transport> transport, 
   // Never over the stale status of a device whose reset did not end.
   if (quiet) give_up(*transport, error);
   return std::unexpected(std::move(error));
+}
+
+// Section "Device Status Field": of a device that has set DEVICE_NEEDS_RESET the driver "can attempt to recover by issuing a
+// reset".
+Result<void> restart(Transport& transport, std::uint64_t features, const std::function<void()>& silent,
+                     const std::function<Result<void>()>& set_up, Deadline deadline) {
+  UPCI_TRY(reset(transport, deadline));
+  silent();
+  UPCI_TRY(acknowledge(transport, deadline));
+  state_of(transport).recorder().enter_step("features");
+  const std::uint64_t offered = transport.device_features();
+  UPCI_TRY(wait_for_status(transport, "features", deadline, any));
+  if (const std::uint64_t missing = features & ~offered; missing != 0) {
+    return fail_verdict(Verdict::kRejected, "features", "device_feature",
+                        fmt::format("after a reset the device offers {} no more",
+                                    fmt::join(feature_names(transport.device_id(), missing), ", ")),
+                        "remove the device and probe it again");
+  }
+  transport.set_driver_features(features);
+  if (!transport.legacy()) UPCI_TRY(confirm_features(transport, deadline));
+  state_of(transport).recorder().enter_step("queues");
+  UPCI_TRY(set_up());
+  UPCI_TRY(wait_for_status(transport, "queues", deadline, any));
+  return go_live(transport, deadline);
 }
 
 }  // namespace upci::inline UPCI_VARIANT::virtio

@@ -35,6 +35,8 @@ class PackedPlainAccess {
         tables_(tables) {}
 
   const IndirectTables& tables() const noexcept { return tables_; }
+  /// The ring begins anew; see SplitRing::restart().
+  void restart() noexcept {}
 
   /// All of a descriptor but its flags.
   void write_body(std::uint16_t index, std::uint64_t addr, std::uint32_t len, std::uint16_t id) noexcept {
@@ -109,6 +111,7 @@ class PackedObservedAccess {
       : plain_(plain), observer_(&observer) {}
 
   const IndirectTables& tables() const noexcept { return plain_.tables(); }
+  void restart() { observer_->on_restart(); }
   void write_body(std::uint16_t index, std::uint64_t addr, std::uint32_t len, std::uint16_t id) {
     observer_->on_write_body(index, addr, len, id);
     plain_.write_body(index, addr, len, id);

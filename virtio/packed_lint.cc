@@ -27,6 +27,16 @@ std::string_view to_string(PackedClause clause) noexcept {
 PackedLint::PackedLint(std::uint16_t size, const RingOptions& options)
     : size_(size), options_(options), descriptors_(size), tables_(size), table_in_flight_(size), chains_(size) {}
 
+void PackedLint::on_restart() {
+  descriptors_.assign(size_, {});
+  tables_.assign(size_, {});
+  table_in_flight_.assign(size_, false);
+  chains_.assign(size_, {});
+  order_.clear();
+  next_ = outstanding_ = unpublished_ = 0;
+  wrap_ = true;
+}
+
 // One writer, so that a plain load and store are enough.
 void PackedLint::count_access() noexcept {
   accesses_.store(accesses_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);

@@ -45,6 +45,8 @@ class PackedLint final : public PackedObserver {
   std::uint16_t on_read_flags(std::uint16_t index, std::uint16_t flags) override;
   spec::ring::UsedElement on_read_used(std::uint16_t index, spec::ring::UsedElement element) override;
 
+  void on_restart() override;
+
   std::uint64_t accesses() const noexcept override { return accesses_.load(std::memory_order_relaxed); }
   std::uint64_t violations() const noexcept override { return violations_.load(std::memory_order_relaxed); }
   std::uint64_t violations(PackedClause clause) const noexcept {

@@ -42,7 +42,7 @@ class PackedRing {
         order_(options.in_order ? size : 0),
         counters_(std::make_unique<RingCounters>()),
         free_count_(size) {
-    for (std::uint32_t i = 0; i < size; ++i) slots_[i].next_free = static_cast<std::uint16_t>(i + 1);
+    chain_up_slots();
   }
 
   std::uint16_t size() const noexcept { return size_; }
@@ -186,6 +186,20 @@ class PackedRing {
     in_flight_ = 0;
   }
 
+  /// As SplitRing::restart().
+  void restart() {
+    access_.restart();
+    chain_up_slots();
+    free_id_ = 0;
+    free_count_ = size_;
+    next_avail_ = next_used_ = 0;
+    avail_wrap_ = used_wrap_ = true;
+    unpublished_ = unpublished_chains_ = 0;
+    order_begin_ = order_end_ = 0;
+    in_batch_ = false;
+    fault_ = RingFault::kNone;
+  }
+
  private:
   /// What the driver knows of one buffer id. The device cannot reach it.
   struct Slot {
@@ -194,6 +208,10 @@ class PackedRing {
     std::uint16_t count = 0;      // descriptors of the chain
     std::uint16_t next_free = 0;  // next id of the free list
   };
+
+  void chain_up_slots() noexcept {
+    for (std::uint32_t i = 0; i < size_; ++i) slots_[i].next_free = static_cast<std::uint16_t>(i + 1);
+  }
 
   std::uint16_t after(std::uint16_t index) const noexcept {
     return index + 1U == size_ ? std::uint16_t{0} : static_cast<std::uint16_t>(index + 1);

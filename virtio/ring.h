@@ -44,6 +44,8 @@ class RingWatcher {
   /// Accesses seen so far, and breaches by the driver among them. Any thread.
   virtual std::uint64_t accesses() const noexcept { return 0; }
   virtual std::uint64_t violations() const noexcept { return 0; }
+  /// The ring begins anew, in zeroed memory: what it was before is forgotten.
+  virtual void on_restart() {}
 };
 
 /// What the device can do wrong in a used ring.

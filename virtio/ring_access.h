@@ -63,6 +63,8 @@ class PlainAccess {
         tables_(tables) {}
 
   const IndirectTables& tables() const noexcept { return tables_; }
+  /// The ring begins anew; see SplitRing::restart().
+  void restart() noexcept {}
 
   // Descriptors and ring entries are ordinary memory: the device looks at them only once the index has been published.
   void write_descriptor(std::uint16_t index, const spec::ring::Descriptor& value) noexcept {
@@ -147,6 +149,7 @@ class ObservedAccess {
     plain_.write_descriptor(index, value);
   }
   const IndirectTables& tables() const noexcept { return plain_.tables(); }
+  void restart() { observer_->on_restart(); }
   void write_table_entry(std::uint16_t head, std::uint16_t position, const spec::ring::Descriptor& value) {
     observer_->on_write_table_entry(head, position, value);
     plain_.write_table_entry(head, position, value);

@@ -23,6 +23,13 @@ std::string_view to_string(RingClause clause) noexcept {
 RingLint::RingLint(std::uint16_t size, const RingOptions& options)
     : size_(size), options_(options), descriptors_(size), tables_(size), entries_(size), owner_(size, 0) {}
 
+void RingLint::on_restart() {
+  descriptors_.assign(size_, {});
+  tables_.assign(size_, {});
+  owner_.assign(size_, 0);
+  written_ = published_ = done_ = in_flight_ = 0;
+}
+
 // One writer, so that a plain load and store are enough, and cheaper than a read-modify-write.
 void RingLint::count_access() noexcept {
   accesses_.store(accesses_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);

@@ -49,6 +49,8 @@ class RingLint final : public RingObserver {
   std::uint16_t on_read_used_index(std::uint16_t index) override;
   spec::ring::UsedElement on_read_used_element(std::uint16_t index, spec::ring::UsedElement element) override;
 
+  void on_restart() override;
+
   std::uint64_t accesses() const noexcept override { return accesses_.load(std::memory_order_relaxed); }
   std::uint64_t violations() const noexcept override { return violations_.load(std::memory_order_relaxed); }
   std::uint64_t violations(RingClause clause) const noexcept {

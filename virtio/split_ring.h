@@ -46,7 +46,7 @@ class SplitRing {
         order_(options.in_order ? size : 0),
         counters_(std::make_unique<RingCounters>()),
         free_count_(size) {
-    for (std::uint32_t i = 0; i < size; ++i) slots_[i].next = static_cast<std::uint16_t>(i + 1);
+    chain_up_slots();
   }
 
   std::uint16_t size() const noexcept { return size_; }
@@ -181,7 +181,7 @@ class SplitRing {
   }
 
   /// Gives every chain that is in flight to `take(void* cookie)`. Only once the device is known to be quiet; the ring is not
-  /// used afterwards.
+  /// used afterwards, but by restart().
   template <class F>
   void detach_all(F&& take) {
     for (Slot& slot : slots_) {
@@ -193,6 +193,17 @@ class SplitRing {
     in_flight_ = 0;
   }
 
+  /// Begins anew after a reset of the device, once detach_all() has been called and the memory zeroed. Counters go on.
+  void restart() {
+    access_.restart();
+    chain_up_slots();
+    free_head_ = 0;
+    free_count_ = size_;
+    avail_index_ = published_ = used_index_ = 0;
+    in_batch_ = false;
+    fault_ = RingFault::kNone;
+  }
+
  private:
   /// What the driver knows of one descriptor. The device cannot reach it.
   struct Slot {
@@ -202,6 +213,10 @@ class SplitRing {
     std::uint16_t last = 0;      // last descriptor of the chain that begins here
     std::uint16_t count = 0;     // descriptors of the chain that begins here
   };
+
+  void chain_up_slots() noexcept {
+    for (std::uint32_t i = 0; i < size_; ++i) slots_[i].next = static_cast<std::uint16_t>(i + 1);
+  }
 
   bool add_indirect(std::span<const Segment> chain, void* cookie) {
     const std::uint16_t head = free_head_;

@@ -30,6 +30,11 @@ class ControlQueue {
   /// device refuses or breaks the ring, kState after a command that was never answered. Any thread that may sleep.
   virtual Result<void> command(std::uint8_t command_class, std::uint8_t command,
                                std::span<const std::span<const std::byte>> pieces, Deadline deadline) = 0;
+  /// Keeps commands out, until the lock goes.
+  virtual std::unique_lock<Mutex> hold() = 0;
+  /// Under that lock, after a reset of the device: begins anew.
+  virtual void restart() = 0;
+  virtual void set_notifier(std::unique_ptr<virtio::Notifier> notifier) noexcept = 0;
 };
 
 template <class Ring>
@@ -46,7 +51,15 @@ class ControlQueueImpl final : public ControlQueue {
 
   static constexpr std::size_t kBytes = 4096;
 
-  void set_notifier(std::unique_ptr<virtio::Notifier> notifier) noexcept { notifier_ = std::move(notifier); }
+  void set_notifier(std::unique_ptr<virtio::Notifier> notifier) noexcept override { notifier_ = std::move(notifier); }
+  std::unique_lock<Mutex> hold() override { return std::unique_lock(mutex_); }
+  void restart() override {
+    ring_.detach_all([](void*) {});
+    std::memset(ring_memory_.va(), 0, ring_memory_.size());
+    ring_.restart();
+    ring_.disable_interrupts();
+    unanswered_ = false;
+  }
 
   Result<void> command(std::uint8_t command_class, std::uint8_t command,
                        std::span<const std::span<const std::byte>> pieces, Deadline deadline) override {
@@ -126,10 +139,10 @@ class ControlQueueImpl final : public ControlQueue {
   const virtio::Device device_;
   const device::DmaBuffer ring_memory_;
   const device::DmaBuffer buffer_;
-  std::unique_ptr<virtio::Notifier> notifier_;  // const after the probe
   Mutex mutex_;
-  Ring ring_;                // mutex_
-  bool unanswered_ = false;  // mutex_: a command is in the device's hands; after a verdict for ever
+  std::unique_ptr<virtio::Notifier> notifier_;  // mutex_ once the card is live
+  Ring ring_;                                   // mutex_
+  bool unanswered_ = false;  // mutex_: a command is in the device's hands; after a verdict until a reset
 };
 
 }  // namespace upci::inline UPCI_VARIANT::virtio_net

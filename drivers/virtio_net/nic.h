@@ -36,6 +36,7 @@ struct QueueStats {
   std::uint64_t tx_frames = 0, tx_bytes = 0;  // accepted by tx_burst
   std::uint64_t tx_completed = 0;             // given back by the device
   std::uint64_t tx_invalid = 0;        // dropped and freed by tx_burst: a length, chain or offload that cannot be sent
+  std::uint64_t tx_lost = 0;           // in flight when the card had to be reset: sent or not, nobody knows
   std::uint64_t tx_full = 0;           // times tx_burst accepted fewer than it was given
   std::uint64_t kicks = 0;             // times the device was told of new buffers
   std::uint64_t kicks_suppressed = 0;  // and times it had said that it need not be
@@ -49,6 +50,7 @@ struct QueueStats {
 struct NicStats : QueueStats {
   std::uint64_t interrupts = 0;       // raised by the device: signals taken from the eventfds, all vectors
   std::uint64_t top_halves = 0;       // calls of top halves; one may serve several interrupts that came close together
+  std::uint64_t recoveries = 0;       // times the card was reset and brought back
   std::uint64_t announces = 0;        // times the card asked for gratuitous packets (GUEST_ANNOUNCE)
   std::vector<int> cpus;              // where the bottom halves run, one entry per vector; empty without interrupts
   bool affinity_set = false;          // the backend raises each vector on its CPU
@@ -158,7 +160,9 @@ class Nic : public virtio::Bound {
   /// Is told of link changes and announcements from now on; an empty one ends that. The card needs an interrupt.
   virtual void set_event_handler(EventHandler handler) = 0;
 
-  /// Why the data path has stopped: the card broke the rules of the ring (kDevice) or asks to be reset (kVerdict).
+  /// Why the data path has stopped for good: the card has left, or was reset and did not come back, or needs that too often.
+  /// A card that asks to be reset, or breaks the rules of the ring, is reset and brought back: meanwhile nothing is taken and
+  /// nothing arrives; frames in flight are counted in tx_lost. The settings of the control queue are made again.
   virtual std::optional<Error> failed() const = 0;
   virtual NicStats stats() const = 0;
 };

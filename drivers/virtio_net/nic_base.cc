@@ -40,6 +40,7 @@ QueueStats& QueueStats::operator+=(const QueueStats& other) noexcept {
   tx_bytes += other.tx_bytes;
   tx_completed += other.tx_completed;
   tx_invalid += other.tx_invalid;
+  tx_lost += other.tx_lost;
   tx_full += other.tx_full;
   kicks += other.kicks;
   kicks_suppressed += other.kicks_suppressed;
@@ -72,6 +73,7 @@ NicBase::~NicBase() {
   // After a probe that failed nobody has done this yet; after a removal both find nothing to do.
   vectors_.reset();
   engine().disable_work_sync(config_work_);
+  engine().disable_work_sync(recovery_work_);
 }
 
 Nic::Mac NicBase::mac() const {
@@ -151,17 +153,17 @@ void NicBase::config_bottom_half(Work&) {
     config_missed_.store(true);
     if (!serving_.load()) return;
   }
-  if (stopping() || has_failed()) return;
+  if (blocked()) return;
   // Section "Device Status Field": "DEVICE_NEEDS_RESET ... the device MUST send a device configuration change notification".
   const std::uint8_t status = device_.transport().status();
   if (!device_.device().control().present()) {
     set_failed(fail_verdict(Verdict::kGone, "config", "device_status", "the network card has left its bus").error());
     return;
   }
-  if ((status & virtio::spec::status::kNeedsReset) != 0 && !stopping()) {
-    set_failed(fail_verdict(Verdict::kNeedsReset, "config", "device_status", "the network card asks to be reset",
-                            "remove the device and probe it again")
-                   .error());
+  if ((status & virtio::spec::status::kNeedsReset) != 0) {
+    note_trouble(fail_verdict(Verdict::kNeedsReset, "config", "device_status", "the network card asks to be reset",
+                              "remove the device and probe it again")
+                     .error());
     return;
   }
   if (auto read = read_status(Deadline::after(kConfigTime)); !read) {
@@ -174,9 +176,11 @@ void NicBase::begin_service() noexcept {
   if (config_missed_.load()) queue_config_work();
 }
 
-void NicBase::begin_stop() noexcept {
-  stopping_.store(true, std::memory_order_release);
+void NicBase::begin_stop() {
+  blocked_.fetch_or(kStopping, std::memory_order_seq_cst);
   wake_transmitter();
+  // A recovery that has begun drives the device: it ends first, in its own time limit. No other one begins.
+  engine().disable_work_sync(recovery_work_);
 }
 
 void NicBase::wake_transmitter() noexcept {
@@ -190,26 +194,10 @@ bool NicBase::wait_tx_event(std::uint32_t seen, Deadline deadline) noexcept {
   return platform::wait_word(tx_events_, seen, deadline.when());
 }
 
-void NicBase::set_failed(Error error) {
-  {
-    const std::lock_guard lock(failed_mutex_);
-    if (failed_) return;
-    failed_ = std::move(error);
-    log::error("{}: {}", name(), failed_->message());
-  }
-  has_failed_.store(true, std::memory_order_release);
-  wake_transmitter();
-}
-
-std::optional<Error> NicBase::failed() const {
-  if (!has_failed()) return std::nullopt;
-  const std::lock_guard lock(failed_mutex_);
-  return failed_;
-}
-
 void NicBase::add_common_stats(NicStats& stats) const {
   stats.bottom_halves += config_runs_.get();
   stats.announces = announces_.get();
+  stats.recoveries = recoveries_.get();
   for (const auto& watcher : watchers_) {
     stats.ring_accesses += watcher->accesses();
     stats.ring_violations += watcher->violations();

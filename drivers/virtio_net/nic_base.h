@@ -2,9 +2,11 @@
 // What a Nic is beside its rings: identity, link, packets, vectors, control commands, failure. Independent of the rings' kind.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -29,6 +31,16 @@ struct CardInfo {
   std::uint16_t max_pairs = 1;
   std::optional<std::uint32_t> speed = {};
   std::optional<bool> full_duplex = {};
+};
+
+/// What commands have set, to be set again after a reset.
+struct NicSettings {
+  std::array<std::optional<bool>, 6> modes{};  // by ReceiveMode
+  std::optional<std::vector<Nic::Mac>> unicast{}, multicast{};
+  std::optional<Nic::Mac> mac{};
+  std::set<std::uint16_t> vlans{};
+  std::optional<std::uint64_t> offloads{};
+  std::optional<unsigned> active_pairs{};
 };
 
 class NicBase : public Nic {
@@ -62,10 +74,12 @@ class NicBase : public Nic {
   PacketPool& pool() noexcept { return pool_; }
   const VectorPlan& plan() const noexcept { return plan_; }
 
-  /// Keeps the first cause of failure, and lets everybody who waits know.
-  void set_failed(Error error);
-  bool has_failed() const noexcept { return has_failed_.load(std::memory_order_acquire); }
-  bool stopping() const noexcept { return stopping_.load(std::memory_order_acquire); }
+  /// The card has broken a rule or asks to be reset: it is reset and brought back, or, where that cannot help, failed. Any
+  /// context.
+  void note_trouble(Error error);
+  /// Whether the rings must be left alone: by all who come. Sequentially consistent, as who is inside says so.
+  bool blocked() const noexcept { return blocked_.load(std::memory_order_seq_cst) != 0; }
+  bool stopping() const noexcept { return (blocked_.load(std::memory_order_acquire) & kStopping) != 0; }
   bool interrupt_mode() const noexcept { return interrupt_mode_.load(std::memory_order_acquire); }
   /// Once interrupt_mode() was seen.
   const Receiver& receiver() const noexcept { return receiver_; }
@@ -99,10 +113,20 @@ class NicBase : public Nic {
   virtual void feed_starved_pairs() noexcept = 0;
   /// Interrupt mode has been entered.
   virtual void receive_by_interrupt() = 0;
+  /// Waits until nobody is at the rings; new ones see blocked().
+  virtual Result<void> wait_until_left(Deadline deadline) = 0;
+  /// After a reset: takes back what is in flight, and makes the rings as they were at first.
+  virtual void restart_rings() = 0;
+  /// Tells the device where its queues are, and their vectors.
+  virtual Result<void> set_up_queues() = 0;
+  /// The device is live: makes receive buffers available.
+  virtual void start_pairs() = 0;
+  virtual void resume_pairs() = 0;
 
   void set_control_queue(std::unique_ptr<ControlQueue> queue) noexcept { control_ = std::move(queue); }
+  ControlQueue* control() noexcept { return control_.get(); }
   /// No access to the rings or the doorbells begins after this, once their locks have been taken.
-  void begin_stop() noexcept;
+  void begin_stop();
   /// From DRIVER_OK on the configuration interrupt is served.
   void begin_service() noexcept;
   void add_common_stats(NicStats& stats) const;
@@ -117,6 +141,14 @@ class NicBase : public Nic {
   std::unique_ptr<device::IrqVectors> vectors_;  // const after construction
 
  private:
+  static constexpr std::uint32_t kStopping = 1, kFailed = 2, kRecovering = 4;
+
+  /// Keeps the first cause of failure, and lets everybody who waits know.
+  void set_failed(Error error);
+  void recover(Work&);
+  Result<void> bring_back(Deadline deadline);
+  /// What was set by commands is lost with a reset.
+  Result<void> make_settings_again(Deadline deadline);
   /// Configuration changed: link status, an announcement, or the device asks to be reset.
   void config_bottom_half(Work&);
   Result<void> read_status(Deadline deadline);
@@ -135,7 +167,7 @@ class NicBase : public Nic {
   platform::Atomic<bool> link_up_;               // atomic
   platform::Atomic<bool> serving_{false};        // atomic: start() was called
   platform::Atomic<bool> config_missed_{false};  // atomic: a configuration interrupt came before start()
-  platform::Atomic<bool> stopping_{false};       // atomic; set once
+  platform::Atomic<std::uint32_t> blocked_{0};   // atomic; why the rings must be left alone
   platform::Mutex receiver_mutex_;
   Receiver receiver_;                             // receiver_mutex_ to set it; const once interrupt_mode_ is set
   platform::Atomic<bool> interrupt_mode_{false};  // atomic; set once
@@ -144,11 +176,16 @@ class NicBase : public Nic {
   platform::Atomic<bool> any_starved_{false};     // atomic; a hint
   platform::Atomic<std::uint32_t> tx_events_{0};  // atomic; a futex word
   mutable platform::Mutex failed_mutex_;
-  std::optional<Error> failed_;               // failed_mutex_; set once
-  platform::Atomic<bool> has_failed_{false};  // atomic; set after failed_
-  Counter config_runs_;                       // written by the config work only
-  Counter announces_;                         // the same
+  std::optional<Error> failed_;       // failed_mutex_; set once
+  unsigned resets_in_a_row_ = 0;      // failed_mutex_
+  platform::TimePoint last_reset_{};  // failed_mutex_
+  Mutex settings_mutex_;              // orders commands that are remembered
+  NicSettings settings_;              // settings_mutex_
+  Counter recoveries_;                // written by the recovery work only
+  Counter config_runs_;               // written by the config work only
+  Counter announces_;                 // the same
   Work config_work_{this, &NicBase::config_bottom_half};
+  Work recovery_work_{this, &NicBase::recover};
 };
 
 /// An address in one word, the first byte lowest.

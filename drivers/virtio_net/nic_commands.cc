@@ -55,8 +55,13 @@ Result<void> NicBase::command(unsigned needed, std::uint8_t command_class, std::
 
 Result<void> NicBase::set_receive_mode(ReceiveMode mode, bool on, Deadline deadline) {
   const unsigned needed = mode <= ReceiveMode::kAllMulticast ? feature::kCtrlRx : feature::kCtrlRxExtra;
+  const auto number = static_cast<std::uint8_t>(mode);
+  if (number >= settings_.modes.size()) return fail(Errc::kInvalid, "there is no such receive mode");
   const std::byte data{static_cast<std::uint8_t>(on)};
-  return command(needed, net::kControlRx, static_cast<std::uint8_t>(mode), std::span(&data, 1), deadline);
+  const std::lock_guard lock(settings_mutex_);
+  UPCI_TRY(command(needed, net::kControlRx, number, std::span(&data, 1), deadline));
+  settings_.modes[number] = on;
+  return {};
 }
 
 Result<void> NicBase::set_mac(const Mac& mac, Deadline deadline) {
@@ -84,13 +89,24 @@ Result<void> NicBase::set_mac_filter(std::span<const Mac> unicast, std::span<con
   const std::vector<std::byte> first = table_of(unicast);
   const std::vector<std::byte> second = table_of(multicast);
   const std::array<std::span<const std::byte>, 2> tables = {first, second};
-  return command(feature::kCtrlRx, net::kControlMac, net::kMacTableSet, tables, deadline);
+  const std::lock_guard lock(settings_mutex_);
+  UPCI_TRY(command(feature::kCtrlRx, net::kControlMac, net::kMacTableSet, tables, deadline));
+  settings_.unicast.emplace(unicast.begin(), unicast.end());
+  settings_.multicast.emplace(multicast.begin(), multicast.end());
+  return {};
 }
 
 Result<void> NicBase::set_vlan(std::uint16_t vlan, bool accepted, Deadline deadline) {
   if (vlan > kMostVlan) return fail(Errc::kInvalid, "there is no VLAN " + std::to_string(vlan), "they end at 4094");
-  return command(feature::kCtrlVlan, net::kControlVlan, accepted ? net::kVlanAdd : net::kVlanDelete,
-                 std::as_bytes(std::span(&vlan, 1)), deadline);
+  const std::lock_guard lock(settings_mutex_);
+  UPCI_TRY(command(feature::kCtrlVlan, net::kControlVlan, accepted ? net::kVlanAdd : net::kVlanDelete,
+                   std::as_bytes(std::span(&vlan, 1)), deadline));
+  if (accepted) {
+    settings_.vlans.insert(vlan);
+  } else {
+    settings_.vlans.erase(vlan);
+  }
+  return {};
 }
 
 Result<void> NicBase::set_receive_offloads(std::uint64_t features, Deadline deadline) {
@@ -101,8 +117,11 @@ Result<void> NicBase::set_receive_offloads(std::uint64_t features, Deadline dead
     return fail(Errc::kInvalid, "receive offloads that are none, or were not agreed on:" + names,
                 "insist on them when the card is probed: features=+NAME");
   }
-  return command(feature::kCtrlGuestOffloads, net::kControlOffloads, net::kOffloadsSet,
-                 std::as_bytes(std::span(&features, 1)), deadline);
+  const std::lock_guard lock(settings_mutex_);
+  UPCI_TRY(command(feature::kCtrlGuestOffloads, net::kControlOffloads, net::kOffloadsSet,
+                   std::as_bytes(std::span(&features, 1)), deadline));
+  settings_.offloads = features;
+  return {};
 }
 
 Result<void> NicBase::set_active_pairs(unsigned pairs, Deadline deadline) {
@@ -111,7 +130,29 @@ Result<void> NicBase::set_active_pairs(unsigned pairs, Deadline deadline) {
                 "the driver has set up " + std::to_string(queue_pairs()));
   }
   const auto data = static_cast<std::uint16_t>(pairs);
-  return command(feature::kMq, net::kControlMq, net::kMqPairsSet, std::as_bytes(std::span(&data, 1)), deadline);
+  const std::lock_guard lock(settings_mutex_);
+  UPCI_TRY(command(feature::kMq, net::kControlMq, net::kMqPairsSet, std::as_bytes(std::span(&data, 1)), deadline));
+  settings_.active_pairs = pairs;
+  return {};
+}
+
+Result<void> NicBase::make_settings_again(Deadline deadline) {
+  NicSettings settings;
+  {
+    const std::lock_guard lock(settings_mutex_);
+    settings = settings_;
+  }
+  if (settings.active_pairs) UPCI_TRY(set_active_pairs(*settings.active_pairs, deadline));
+  for (std::uint8_t mode = 0; mode < settings.modes.size(); mode++) {
+    if (settings.modes[mode]) {
+      UPCI_TRY(set_receive_mode(static_cast<ReceiveMode>(mode), *settings.modes[mode], deadline));
+    }
+  }
+  if (settings.mac) UPCI_TRY(set_mac(*settings.mac, deadline));
+  if (settings.unicast) UPCI_TRY(set_mac_filter(*settings.unicast, *settings.multicast, deadline));
+  for (const std::uint16_t vlan : settings.vlans) UPCI_TRY(set_vlan(vlan, true, deadline));
+  if (settings.offloads) UPCI_TRY(set_receive_offloads(*settings.offloads, deadline));
+  return {};
 }
 
 }  // namespace upci::inline UPCI_VARIANT::virtio_net

@@ -16,10 +16,19 @@
 
 namespace upci::inline UPCI_VARIANT::virtio_net {
 
+/// A queue that has its ring, and what the device is to be told of it.
+template <class Ring>
+struct MadeQueue {
+  std::uint16_t index = 0;
+  std::uint16_t size = 0;
+  virtio::OwnedRing<Ring> part;
+};
+
 template <class Ring>
 class NicImpl final : public NicBase {
  public:
   using Pair = QueuePair<Ring>;
+  using Queue = MadeQueue<Ring>;
 
   NicImpl(virtio::Device device, const CardInfo& info, PacketPool pool, Watchers watchers, VectorPlan plan,
           std::unique_ptr<device::IrqVectors> vectors)
@@ -28,35 +37,56 @@ class NicImpl final : public NicBase {
   ~NicImpl() override { vectors_.reset(); }
 
   // --- the probe's ---
-  Pair& add_pair(typename Pair::RingPart rx, typename Pair::RingPart tx) {
+  void add_pair(Queue rx, Queue tx) {
     const auto index = static_cast<std::uint16_t>(pairs_.size());
-    return *pairs_.emplace_back(std::make_unique<Pair>(*this, index, std::move(rx), std::move(tx)));
+    places_.push_back({rx.index, rx.size, rx.part.addresses, plan_.rx(index)});
+    places_.push_back({tx.index, tx.size, tx.part.addresses, plan_.tx(index)});
+    pairs_.push_back(std::make_unique<Pair>(*this, index, std::move(rx.part), std::move(tx.part)));
   }
-  using NicBase::set_control_queue;
+  /// After the last pair.
+  void add_control_queue(Queue queue, device::DmaBuffer buffer) {
+    places_.push_back({queue.index, queue.size, queue.part.addresses, kUnheard});
+    set_control_queue(std::make_unique<ControlQueueImpl<Ring>>(device_, std::move(queue.part), std::move(buffer)));
+  }
 
   /// Once all pairs are there. Before the queues are told their vectors: a legacy device has the vector registers only while
-  /// MSI-X is enabled. False where the card is not told of vectors: without interrupts, and with INTx, where it is asked (ISR
-  /// status) what an interrupt was for.
-  Result<bool> enable_vectors() {
-    if (!vectors_) return false;
+  /// MSI-X is enabled.
+  Result<void> enable_vectors() {
+    if (!vectors_) return {};
     set_handlers();
-    UPCI_TRY(vectors_->enable());
-    return !(*vectors_)[0].line();
+    return vectors_->enable();
+  }
+
+  Result<void> set_up_queues() override {
+    // With INTx the card is not told vectors but asked (ISR status) what an interrupt was for.
+    const bool messages = vectors_ != nullptr && !(*vectors_)[0].line();
+    virtio::Transport& transport = device_.transport();
+    if (messages) UPCI_TRY(transport.set_config_vector(VectorPlan::kConfig));
+    std::vector<std::unique_ptr<virtio::Notifier>> notifiers;
+    for (const Place& place : places_) {
+      const bool told = messages && place.vector != kUnheard;
+      const auto vector = told ? static_cast<std::uint16_t>(place.vector) : virtio::Transport::kNoVector;
+      UPCI_TRY_ASSIGN(auto notifier, transport.setup_queue(place.queue, place.size, place.addresses, vector));
+      notifiers.push_back(std::move(notifier));
+    }
+    for (std::size_t i = 0; i < pairs_.size(); i++) {
+      pairs_[i]->set_notifiers(std::move(notifiers[2 * i]), std::move(notifiers[2 * i + 1]));
+    }
+    if (control() != nullptr) control()->set_notifier(std::move(notifiers.back()));
+    return {};
   }
 
   Result<void> start(Deadline deadline) override {
-    for (const auto& pair : pairs_) pair->start();
+    start_pairs();
     // Section "Automatic receive steering in multiqueue mode": after a reset the device uses the first pair only.
     if (pairs_.size() > 1) UPCI_TRY(set_active_pairs(static_cast<unsigned>(pairs_.size()), deadline));
     begin_service();
     return {};
   }
 
-  Result<void> quiesce(Deadline) override {
+  Result<void> quiesce(Deadline deadline) override {
     begin_stop();
-    if (!interrupt_mode()) return {};
-    for (const auto& pair : pairs_) pair->wait_until_left();
-    return {};
+    return wait_until_left(deadline);
   }
 
   unsigned queue_pairs() const override { return static_cast<unsigned>(pairs_.size()); }
@@ -128,6 +158,29 @@ class NicImpl final : public NicBase {
     }
   }
 
+  /// What the device is told of a queue.
+  struct Place {
+    std::uint16_t queue;
+    std::uint16_t size;
+    virtio::QueueAddresses addresses;
+    unsigned vector;
+  };
+  static constexpr unsigned kUnheard = ~0U;  // the queue is looked at, no vector is told of it
+
+  Result<void> wait_until_left(Deadline deadline) override {
+    for (const auto& pair : pairs_) UPCI_TRY(pair->wait_until_left(deadline));
+    return {};
+  }
+  void restart_rings() override {
+    for (const auto& pair : pairs_) pair->restart_rings();
+    if (control() != nullptr) control()->restart();
+  }
+  void start_pairs() override {
+    for (const auto& pair : pairs_) pair->start();
+  }
+  void resume_pairs() override {
+    for (const auto& pair : pairs_) pair->resume();
+  }
   void feed_starved_pairs() noexcept override {
     for (const auto& pair : pairs_) {
       if (pair->starved()) pair->queue_rx_work();
@@ -137,6 +190,7 @@ class NicImpl final : public NicBase {
     for (const auto& pair : pairs_) pair->receive_by_interrupt();
   }
 
+  std::vector<Place> places_;                    // const after the probe: of each pair two, then the control queue's
   std::vector<std::unique_ptr<Pair>> pairs_;     // const after the probe
   std::vector<std::unique_ptr<Shared>> shared_;  // the same
 };

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -43,6 +45,7 @@ class QueuePair {
     nic_.engine().disable_work_sync(tx_work_);
     rx_.detach();
     tx_.detach();
+    rx_.free_kept();
   }
 
   void set_notifiers(std::unique_ptr<virtio::Notifier> rx, std::unique_ptr<virtio::Notifier> tx) noexcept {
@@ -56,24 +59,48 @@ class QueuePair {
   /// The device is live: receive buffers may be made available.
   void start() { rx_.refill(); }
 
-  /// Who is at the rings now finishes first; who comes later sees that the card is being stopped. Neither lock is held for
-  /// long: frames are delivered without it.
-  void wait_until_left() {
+  /// Waits for who is at the rings now; who comes later sees that the card is blocked. Neither lock is held for long: frames
+  /// are delivered without it. Errors: kTimeout.
+  Result<void> wait_until_left(Deadline deadline) {
     { const std::lock_guard lock(rx_mutex_); }
     { const std::lock_guard lock(tx_mutex_); }
+    while (rx_inside_.load(std::memory_order_seq_cst) || tx_inside_.load(std::memory_order_seq_cst)) {
+      if (deadline.expired()) return fail(Errc::kTimeout, nic_.name() + ": a thread does not leave the rings");
+      sleep_for(std::chrono::microseconds(20));
+    }
+    return {};
+  }
+
+  /// While nobody is at the rings, after a reset of the device.
+  void restart_rings() {
+    rx_.take_back();
+    tx_.take_back();
+    std::memset(rx_memory_.va(), 0, rx_memory_.size());
+    std::memset(tx_memory_.va(), 0, tx_memory_.size());
+    rx_.restart();
+    tx_.restart();
+  }
+  /// Afterwards, with the device live and the rings open again: interrupts go on where they were in use.
+  void resume() {
+    if (nic_.interrupt_mode()) queue_rx_work();
   }
 
   std::size_t tx_burst(std::span<Packet* const> packets) {
-    if (!nic_.interrupt_mode()) return send(packets);
+    if (!nic_.interrupt_mode()) {
+      const Presence presence(tx_inside_);
+      return send(packets);
+    }
     const std::lock_guard lock(tx_mutex_);
     return send(packets);
   }
 
   std::size_t rx_burst(std::span<Packet*> packets) {
-    if (nic_.interrupt_mode() || nic_.stopping() || nic_.has_failed()) return 0;
+    if (nic_.interrupt_mode()) return 0;
+    const Presence presence(rx_inside_);
+    if (nic_.blocked()) return 0;
     const std::size_t count = rx_.receive(packets);
     if (rx_.broken()) [[unlikely]]
-      nic_.set_failed(*rx_.error());
+      nic_.note_trouble(*rx_.error());
     return count;
   }
 
@@ -91,7 +118,7 @@ class QueuePair {
       {
         const std::lock_guard lock(tx_mutex_);
         if (nic_.stopping()) return fail(Errc::kState, nic_.name() + ": the network card is being removed");
-        if (make_room()) return {};
+        if (!nic_.blocked() && make_room()) return {};
       }
       if (last) return fail(Errc::kTimeout, nic_.name() + ": the network card sent nothing until the deadline");
       nic_.wait_tx_event(seen, deadline);
@@ -127,6 +154,7 @@ class QueuePair {
             .tx_bytes = tx_.bytes(),
             .tx_completed = tx_.completed(),
             .tx_invalid = tx_.invalid(),
+            .tx_lost = tx_.lost(),
             .tx_full = tx_.full(),
             .kicks = sum(&virtio::RingCounters::kicks),
             .kicks_suppressed = sum(&virtio::RingCounters::kicks_suppressed),
@@ -135,15 +163,30 @@ class QueuePair {
   }
 
  private:
+  /// A polling thread is at a ring. It says so before it looks whether it may be (both sequentially consistent), and who wants
+  /// the rings for itself blocks them before it looks who is there: one of the two sees the other.
+  class Presence {
+   public:
+    explicit Presence(platform::Atomic<bool>& inside) noexcept : inside_(inside) {
+      inside_.store(true, std::memory_order_seq_cst);
+    }
+    ~Presence() { inside_.store(false, std::memory_order_release); }
+    Presence(const Presence&) = delete;
+    Presence& operator=(const Presence&) = delete;
+
+   private:
+    platform::Atomic<bool>& inside_;
+  };
+
   /// Frames that one run of the receive bottom half delivers before the CPU's other items get their turn.
   static constexpr std::size_t kBudget = 64;
 
   std::size_t send(std::span<Packet* const> packets) {
-    if (nic_.stopping() || nic_.has_failed()) return 0;
+    if (nic_.blocked()) return 0;
     const std::size_t count = tx_.send(packets);
     nic_.feed_starved();
     if (tx_.broken()) [[unlikely]]
-      nic_.set_failed(*tx_.error());
+      nic_.note_trouble(*tx_.error());
     return count;
   }
 
@@ -153,7 +196,7 @@ class QueuePair {
       tx_.reclaim();
       nic_.feed_starved();
       if (tx_.broken()) {
-        nic_.set_failed(*tx_.error());
+        nic_.note_trouble(*tx_.error());
         return false;
       }
       if (tx_.has_room()) {
@@ -170,12 +213,12 @@ class QueuePair {
     tx_runs_.add();
     {
       const std::lock_guard lock(tx_mutex_);
-      if (nic_.stopping() || nic_.has_failed()) return;
+      if (nic_.blocked()) return;
       tx_.disable_interrupts();
       tx_wanted_.store(false, std::memory_order_release);
       tx_.reclaim();
       nic_.feed_starved();
-      if (tx_.broken()) nic_.set_failed(*tx_.error());
+      if (tx_.broken()) nic_.note_trouble(*tx_.error());
     }
     nic_.wake_transmitter();
   }
@@ -187,7 +230,7 @@ class QueuePair {
     bool again = false;
     {
       const std::lock_guard lock(rx_mutex_);
-      if (!nic_.interrupt_mode() || nic_.stopping() || nic_.has_failed()) return;
+      if (!nic_.interrupt_mode() || nic_.blocked()) return;
       rx_.clear_starved();
       rx_.disable_interrupts();
       count = rx_.receive(packets);
@@ -196,7 +239,7 @@ class QueuePair {
       again = count == kBudget || rx_.enable_interrupts();
       if (again) rx_.disable_interrupts();
       if (rx_.broken()) {
-        nic_.set_failed(*rx_.error());
+        nic_.note_trouble(*rx_.error());
         again = false;
       }
     }
@@ -210,8 +253,10 @@ class QueuePair {
   const device::DmaBuffer rx_memory_;
   const device::DmaBuffer tx_memory_;
   Mutex rx_mutex_;
-  RxQueue<Ring> rx_;  // see above
+  platform::Atomic<bool> rx_inside_{false};  // atomic; see Presence
+  RxQueue<Ring> rx_;                         // see above
   Mutex tx_mutex_;
+  platform::Atomic<bool> tx_inside_{false};  // atomic; see Presence
   TxQueue<Ring> tx_;                         // see above
   platform::Atomic<bool> tx_wanted_{false};  // written under tx_mutex_; a hint for the shared vector
   Counter rx_runs_;                          // written by the receive work only

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "drivers/virtio_net/counter.h"
 #include "drivers/virtio_net/framing.h"
@@ -67,25 +68,11 @@ class RxQueue {
 
   /// Takes up to packets.size() frames; tops the ring up once enough of it is empty.
   std::size_t receive(std::span<Packet*> packets) {
-    Burst burst;
-    burst.frames = packets;
-    ring_.poll(std::min(packets.size(), kBurst), [&](void* cookie, std::uint32_t length) {
-      auto* packet = static_cast<Packet*>(cookie);
-      if (!framing_.reads_header()) [[likely]] {
-        take_plain(*packet, length, burst);
-      } else if (merging_.missing != 0) {
-        take_part(*packet, length, burst);
-      } else {
-        take_head(*packet, length, burst);
-      }
-    });
-    if (burst.drops != 0) pool_.free(std::span(burst.dropped).first(burst.drops));
-    if (burst.count != 0) {
-      frames_.add(burst.count);
-      bytes_.add(burst.bytes);
-    }
+    if (!kept_.empty()) [[unlikely]]
+      return take_kept(packets);
+    const std::size_t count = poll(packets);
     if (slots_ - ring_.in_flight() >= refill_at_) refill();
-    return burst.count;
+    return count;
   }
 
   bool has_used() { return ring_.has_used(); }
@@ -109,6 +96,27 @@ class RxQueue {
     if (Packet* head = std::exchange(merging_.head, nullptr); head != nullptr) free(head);
     merging_ = {};
     ring_.detach_all([&free](void* cookie) { free(static_cast<Packet*>(cookie)); });
+  }
+
+  /// After a reset: keeps the frames that the device had already handed over, for the next receive(). What is left was empty.
+  void take_back() {
+    std::array<Packet*, kBurst> frames;
+    while (!broken() && ring_.has_used()) {
+      const std::size_t count = poll(frames);
+      kept_.insert(kept_.end(), frames.begin(), frames.begin() + static_cast<std::ptrdiff_t>(count));
+    }
+    detach();
+  }
+  /// Before the queue goes.
+  void free_kept() {
+    pool_.free(kept_);
+    kept_.clear();
+  }
+  /// Then, in zeroed memory: begins anew.
+  void restart() {
+    bad_header_ = false;
+    ring_.restart();
+    ring_.disable_interrupts();
   }
 
   std::uint64_t frames() const noexcept { return frames_.get(); }
@@ -135,6 +143,36 @@ class RxQueue {
     std::uint16_t missing = 0;
     std::uint64_t bytes = 0;
   };
+
+  /// Takes up to packets.size() frames out of the ring.
+  std::size_t poll(std::span<Packet*> packets) {
+    Burst burst;
+    burst.frames = packets;
+    ring_.poll(std::min(packets.size(), kBurst), [&](void* cookie, std::uint32_t length) {
+      auto* packet = static_cast<Packet*>(cookie);
+      if (!framing_.reads_header()) [[likely]] {
+        take_plain(*packet, length, burst);
+      } else if (merging_.missing != 0) {
+        take_part(*packet, length, burst);
+      } else {
+        take_head(*packet, length, burst);
+      }
+    });
+    if (burst.drops != 0) pool_.free(std::span(burst.dropped).first(burst.drops));
+    if (burst.count != 0) {
+      frames_.add(burst.count);
+      bytes_.add(burst.bytes);
+    }
+    return burst.count;
+  }
+
+  /// Frames from before a reset.
+  std::size_t take_kept(std::span<Packet*> packets) noexcept {
+    const std::size_t count = std::min(packets.size(), kept_.size());
+    std::copy_n(kept_.begin(), count, packets.begin());
+    kept_.erase(kept_.begin(), kept_.begin() + static_cast<std::ptrdiff_t>(count));
+    return count;
+  }
 
   void deliver(Packet& head, std::uint64_t bytes, Burst& burst) noexcept {
     head.queue_pair = pair_;
@@ -224,7 +262,8 @@ class RxQueue {
   const std::uint16_t slots_;
   const std::uint16_t refill_at_;  // empty slots at which it pays to fill them
   Merging merging_;
-  bool bad_header_ = false;  // from then on nobody knows where frames begin
+  std::vector<Packet*> kept_;  // frames of before a reset, oldest first
+  bool bad_header_ = false;    // from then on nobody knows where frames begin
   std::uint16_t bad_buffers_ = 0;
   platform::Atomic<bool> starved_{false};
   Counter frames_, bytes_, merged_, short_, bad_offload_, no_buffer_;

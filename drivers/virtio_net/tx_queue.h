@@ -88,10 +88,23 @@ class TxQueue {
     });
   }
 
+  /// After a reset: takes back what the device had sent and said so; the rest is lost.
+  void take_back() {
+    if (!ring_.broken()) reclaim();
+    lost_.add(ring_.in_flight());
+    detach();
+  }
+  /// Then, in zeroed memory: begins anew.
+  void restart() {
+    ring_.restart();
+    ring_.disable_interrupts();
+  }
+
   std::uint64_t frames() const noexcept { return frames_.get(); }
   std::uint64_t bytes() const noexcept { return bytes_.get(); }
   std::uint64_t completed() const noexcept { return completed_.get(); }
   std::uint64_t invalid() const noexcept { return invalid_.get(); }
+  std::uint64_t lost() const noexcept { return lost_.get(); }
   std::uint64_t full() const noexcept { return full_.get(); }
 
  private:
@@ -115,7 +128,7 @@ class TxQueue {
   PacketPool& pool_;
   std::unique_ptr<virtio::Notifier> notifier_;
   std::uint16_t wanted_ = 1;  // descriptors of the frame that the last send() had no room for
-  Counter frames_, bytes_, completed_, invalid_, full_;
+  Counter frames_, bytes_, completed_, invalid_, lost_, full_;
 };
 
 }  // namespace upci::inline UPCI_VARIANT::virtio_net

@@ -157,36 +157,27 @@ class NetDriver final : public virtio::Driver {
   const Options options_;
 };
 
-/// A queue that has its ring, and is not yet known to the device.
-template <class Ring>
-struct MadeQueue {
-  std::uint16_t index = 0;
-  std::uint16_t size = 0;
-  virtio::OwnedRing<Ring> part;
-  virtio::QueueAddresses addresses = part.addresses;
-};
-
 // Section "Network Device / Device Initialization".
 template <class Ring>
 Result<std::unique_ptr<virtio::Bound>> NetDriver::build(virtio::Device& device, Deadline deadline) const {
   using Impl = NicImpl<Ring>;
-  virtio::Transport& transport = device.transport();
   UPCI_TRY_ASSIGN(const CardInfo info, read_card(device, deadline));
   const std::vector<int> cpus = cpus_for_pairs(device.device());
   const auto pairs = static_cast<std::uint16_t>(
       std::min<std::size_t>(info.max_pairs, options_.queue_pairs != 0 ? options_.queue_pairs : cpus.size()));
 
   std::vector<std::unique_ptr<virtio::RingWatcher>> watchers;
-  const auto make_queue = [&](std::uint16_t index, std::uint16_t most, std::size_t table) -> Result<MadeQueue<Ring>> {
+  const auto make_queue = [&](std::uint16_t index, std::uint16_t most,
+                              std::size_t table) -> Result<typename Impl::Queue> {
     UPCI_TRY_ASSIGN(const std::uint16_t size, virtio::choose_queue_size(device, index, most));
     auto observer = make_observer<Ring>(device, index, size);
     UPCI_TRY_ASSIGN(auto part, virtio::make_ring<Ring>(device, size, observer.get(),
                                                        static_cast<std::uint16_t>(std::min<std::size_t>(table, size))));
     if (observer != nullptr) watchers.push_back(std::move(observer));
-    return MadeQueue<Ring>{.index = index, .size = size, .part = std::move(part)};
+    return typename Impl::Queue{.index = index, .size = size, .part = std::move(part)};
   };
   // Section "Virtqueues": pair n has 2n and 2n + 1.
-  std::vector<MadeQueue<Ring>> queues;
+  std::vector<typename Impl::Queue> queues;
   std::size_t packets = kApplicationPackets;
   for (std::uint16_t pair = 0; pair < pairs; pair++) {
     for (const unsigned direction : {net::kReceiveQueue, net::kTransmitQueue}) {
@@ -196,11 +187,8 @@ Result<std::unique_ptr<virtio::Bound>> NetDriver::build(virtio::Device& device, 
       queues.push_back(std::move(queue));
     }
   }
-  std::unique_ptr<ControlQueueImpl<Ring>> control;
   if (device.has(net_feature::kCtrlVq)) {
     UPCI_TRY_ASSIGN(auto queue, make_queue(static_cast<std::uint16_t>(2 * info.max_pairs), kControlSize, kShortTable));
-    UPCI_TRY_ASSIGN(auto buffer, virtio::alloc_buffers(device, ControlQueueImpl<Ring>::kBytes));
-    control = std::make_unique<ControlQueueImpl<Ring>>(device, std::move(queue.part), std::move(buffer));
     queues.push_back(std::move(queue));  // the last one
   }
   UPCI_TRY_ASSIGN(PacketPool pool, PacketPool::create(device, packets, buffer_bytes(device, info)));
@@ -212,30 +200,15 @@ Result<std::unique_ptr<virtio::Bound>> NetDriver::build(virtio::Device& device, 
     UPCI_TRY_ASSIGN(vectors, device::IrqVectors::create(device.device(), plan.count(), plan.cpus(cpus)));
   }
   auto nic = std::make_unique<Impl>(device, info, std::move(pool), std::move(watchers), plan, std::move(vectors));
-  std::vector<typename Impl::Pair*> made;
   for (std::uint16_t pair = 0; pair < pairs; pair++) {
-    made.push_back(&nic->add_pair(std::move(queues[2U * pair].part), std::move(queues[2U * pair + 1U].part)));
+    nic->add_pair(std::move(queues[2U * pair]), std::move(queues[2U * pair + 1U]));
   }
-  UPCI_TRY_ASSIGN(const bool messages, nic->enable_vectors());
-  if (messages) UPCI_TRY(transport.set_config_vector(VectorPlan::kConfig));
-
-  const auto set_up = [&](const MadeQueue<Ring>& queue, unsigned vector) {
-    const auto told = messages ? static_cast<std::uint16_t>(vector) : virtio::Transport::kNoVector;
-    return transport.setup_queue(queue.index, queue.size, queue.addresses, told);
-  };
-  for (std::uint16_t pair = 0; pair < pairs; pair++) {
-    UPCI_TRY_ASSIGN(auto rx, set_up(queues[2U * pair], plan.rx(pair)));
-    UPCI_TRY_ASSIGN(auto tx, set_up(queues[2U * pair + 1U], plan.tx(pair)));
-    made[pair]->set_notifiers(std::move(rx), std::move(tx));
+  if (device.has(net_feature::kCtrlVq)) {
+    UPCI_TRY_ASSIGN(auto buffer, virtio::alloc_buffers(device, ControlQueueImpl<Ring>::kBytes));
+    nic->add_control_queue(std::move(queues.back()), std::move(buffer));
   }
-  if (control != nullptr) {
-    // It is waited for by looking: no vector.
-    const MadeQueue<Ring>& queue = queues.back();
-    UPCI_TRY_ASSIGN(auto notifier,
-                    transport.setup_queue(queue.index, queue.size, queue.addresses, virtio::Transport::kNoVector));
-    control->set_notifier(std::move(notifier));
-    nic->set_control_queue(std::move(control));
-  }
+  UPCI_TRY(nic->enable_vectors());
+  UPCI_TRY(nic->set_up_queues());
   return nic;
 }
 

@@ -43,6 +43,10 @@ FrameCounts frame_counts(pci::Backend& backend) {
   return {.sent = stats.sent, .received = stats.received, .dropped = stats.dropped};
 }
 
+void request_reset(pci::Backend& backend) {
+  if (auto* const nic = dynamic_cast<Nic*>(&backend)) nic->request_reset();
+}
+
 void set_link(pci::Backend& backend, bool up) {
   if (auto* const nic = dynamic_cast<Nic*>(&backend)) nic->set_link(up);
 }

@@ -54,4 +54,7 @@ FrameCounts frame_counts(pci::Backend& backend);
 /// Pulls or plugs the cable: link status, config generation, configuration change interrupt.
 void set_link(pci::Backend& backend, bool up);
 
+/// The device finds itself in error: DEVICE_NEEDS_RESET (not the legacy interface), and it does nothing until it is reset.
+void request_reset(pci::Backend& backend);
+
 }  // namespace upci::inline UPCI_VARIANT::emulation::emu

@@ -243,6 +243,13 @@ Stats Nic::stats() const {
   return net_.stats();
 }
 
+void Nic::request_reset() {
+  const std::lock_guard lock(mutex_);
+  if (silent()) return;
+  core_.request_reset();
+  events_.notify();
+}
+
 void Nic::set_link(bool up) {
   const std::lock_guard lock(mutex_);
   if (silent()) return;

@@ -44,6 +44,7 @@ class Nic final : public pci::Backend, private device::DeviceControl {
   std::vector<std::string> violations() const { return violations_.list(); }
   Stats stats() const;
   void set_link(bool up);
+  void request_reset();
 
  private:
   Nic(Options options, UniqueFd wire, platform::EventQueue events);

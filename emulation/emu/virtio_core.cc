@@ -232,6 +232,10 @@ device::DmaKind VirtioCore::dma_kind() const noexcept {
 
 void VirtioCore::break_down(const std::string& why) {
   violation(why);
+  request_reset();
+}
+
+void VirtioCore::request_reset() {
   broken_ = true;
   // Section "Device Status Field", device requirements: DEVICE_NEEDS_RESET, and a configuration change notification if
   // DRIVER_OK is set. Legacy drivers do not know the bit.

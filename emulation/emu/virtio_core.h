@@ -77,6 +77,8 @@ class VirtioCore {
   void write_config(Via via, std::uint64_t offset, std::uint8_t value);
   std::uint8_t take_isr() noexcept;
   void set_link(bool up);
+  /// DEVICE_NEEDS_RESET, as of an error of its own: nothing is done until the driver resets it. Not the legacy interface.
+  void request_reset();
   bool link_up() const noexcept { return config_[virtio::spec::net::config::kStatus] == virtio::spec::net::kLinkUp; }
   void interrupt(std::uint16_t queue);
 

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// A card that asks to be reset, or breaks the rules of a ring: it is reset, negotiated with anew, and its data path goes on.
+// Section "Device Status Field": after DEVICE_NEEDS_RESET "the driver ... can attempt to recover by issuing a reset".
+#include <chrono>
+#include <mutex>
+#include <utility>
+
+#include "base/log.h"
+#include "drivers/virtio_net/nic_base.h"
+#include "virtio/driver.h"
+
+namespace upci::inline UPCI_VARIANT::virtio_net {
+namespace {
+
+using namespace std::chrono_literals;
+
+// For everybody to leave the rings, the whole handshake and the settings.
+constexpr platform::Nanoseconds kRecoveryTime = 5s;
+// A card that needs more resets than that, each within the time below after the one before, is given up.
+constexpr unsigned kMostResetsInARow = 5;
+constexpr platform::Nanoseconds kInARow = 1s;
+
+}  // namespace
+
+void NicBase::note_trouble(Error error) {
+  if (error.verdict == Verdict::kGone) return set_failed(std::move(error));
+  bool hopeless = false;
+  {
+    const std::lock_guard lock(failed_mutex_);
+    // What is noticed while it is being brought back, or removed, comes of that.
+    if (failed_ || blocked()) return;
+    const platform::TimePoint now = platform::Clock::now();
+    resets_in_a_row_ = now - last_reset_ < kInARow ? resets_in_a_row_ + 1 : 1;
+    last_reset_ = now;
+    hopeless = resets_in_a_row_ > kMostResetsInARow;
+    if (!hopeless) blocked_.fetch_or(kRecovering, std::memory_order_seq_cst);
+  }
+  if (hopeless) return set_failed(std::move(error));
+  log::warn("{}: {}: it is reset", name(), error.message());
+  engine().queue_work(engine().system_wq(), recovery_work_);
+}
+
+void NicBase::recover(Work&) {
+  if (stopping()) return;
+  if (auto back = bring_back(Deadline::after(kRecoveryTime)); !back) return set_failed(std::move(back).error());
+  recoveries_.add();
+  blocked_.fetch_and(~kRecovering, std::memory_order_seq_cst);
+  resume_pairs();
+  wake_transmitter();
+}
+
+Result<void> NicBase::bring_back(Deadline deadline) {
+  UPCI_TRY(wait_until_left(deadline));
+  {
+    const std::lock_guard config(config_mutex_);
+    // A command that waits for its answer notices the same trouble, and ends.
+    std::unique_lock<Mutex> commands;
+    if (control_ != nullptr) commands = control_->hold();
+    UPCI_TRY(virtio::restart(
+        device_.transport(), device_.features(), [this] { restart_rings(); }, [this] { return set_up_queues(); },
+        deadline));
+  }
+  start_pairs();
+  return make_settings_again(deadline);
+}
+
+void NicBase::set_failed(Error error) {
+  {
+    const std::lock_guard lock(failed_mutex_);
+    if (failed_) return;
+    failed_ = std::move(error);
+    log::error("{}: {}", name(), failed_->message());
+    blocked_.fetch_or(kFailed, std::memory_order_seq_cst);
+  }
+  wake_transmitter();
+}
+
+std::optional<Error> NicBase::failed() const {
+  if ((blocked_.load(std::memory_order_acquire) & kFailed) == 0) return std::nullopt;
+  const std::lock_guard lock(failed_mutex_);
+  return failed_;
+}
+
+}  // namespace upci::inline UPCI_VARIANT::virtio_net
