@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// QEMU's card finds that its driver's rings are nonsense, and asks to be reset: what was nonsense is made by this test.
+#include <sys/socket.h>
+
+#include "base/unique_fd.h"
+#include "emulation/qemu/qemu.h"
+#include "tests/drivers/bench.h"
+#include "virtio/spec/net.h"
+
+namespace upci::inline UPCI_VARIANT::driver_tests {
+namespace {
+
+struct Card {
+  const char* name;
+  std::vector<std::string> words;
+  bool observed = false;
+};
+std::string name_of(const testing::TestParamInfo<Card>& info) { return info.param.name; }
+
+class QemuRecovery : public testing::TestWithParam<Card> {
+ protected:
+  void SetUp() override {
+    emulation::DeviceSpec spec = emu_spec(GetParam().words);
+    spec.uri = "qemu:virtio-net-pci";
+    spec.model = "virtio-net-pci";
+    auto opened = emulation::qemu::open(spec, bench.cables);
+    ASSERT_TRUE(opened) << opened.error().message() << " / " << opened.error().advice;
+    const device::Report report = bench.probe(std::move(*opened), bind(GetParam().observed), 10s);
+    ASSERT_TRUE(report.ok()) << describe(report);
+    nic = bench.nic();
+    ASSERT_NE(nic, nullptr);
+  }
+  void TearDown() override {
+    if (nic == nullptr) return;
+    EXPECT_FALSE(nic->failed().has_value());
+    bench.remove();
+  }
+
+  /// Where the driver keeps the available index of the receive queue (split rings). The device says where the ring is, and
+  /// a packet, in the same memory, how addresses of the device become ours.
+  std::uint16_t* available_index() {
+    constexpr unsigned kBar = 4;  // QEMU's, with the common configuration at its begin
+    constexpr std::uint64_t kSelect = 0x16, kDriverLow = 0x28, kDriverHigh = 0x2c;
+    auto bar = bench.device->bar(kBar);
+    EXPECT_TRUE(bar);
+    if (!bar) return nullptr;
+    bar->store<std::uint16_t>(kSelect, virtio::spec::net::kReceiveQueue);
+    const std::uint64_t ring =
+        bar->load<std::uint32_t>(kDriverLow) | std::uint64_t{bar->load<std::uint32_t>(kDriverHigh)} << 32;
+    virtio_net::Packet* packet = nic->alloc();
+    std::byte* const at =
+        packet->data + (static_cast<std::int64_t>(ring) - static_cast<std::int64_t>(packet->iova)) + 2;
+    nic->free(packet);
+    return reinterpret_cast<std::uint16_t*>(at);
+  }
+
+  Bench bench;
+  virtio_net::Nic* nic = nullptr;
+};
+INSTANTIATE_TEST_SUITE_P(Cards, QemuRecovery,
+                         testing::Values(Card{"Split", {"disable-legacy=on"}},
+                                         Card{"SplitObserved", {"disable-legacy=on"}, true},
+                                         Card{"SplitWithoutEventIdx", {"disable-legacy=on", "event_idx=off"}},
+                                         Card{"Line", {"disable-legacy=on", "vectors=0"}}),
+                         name_of);
+
+TEST_P(QemuRecovery, ABogusAvailableIndexInTheMiddleOfTrafficIsRecoveredFrom) {
+  ASSERT_TRUE(nic->set_vlan(7, true, Deadline::after(10s)));
+  for (unsigned round = 1; round <= 3; round++) {
+    std::uint16_t* const index = available_index();
+    ASSERT_NE(index, nullptr);
+    loop_polled(*nic, {.frames = 500, .length = 60, .window = 32});
+    // More than the queue has: QEMU finds that when the next frame comes, and marks the device as broken.
+    std::atomic_ref<std::uint16_t>(*index).fetch_add(5000);
+    const Deadline deadline = Deadline::after(20s);
+    while (nic->stats().recoveries < round && !deadline.expired()) {
+      send(*nic, 0, 1, 60);
+      sleep_for(5ms);
+    }
+    ASSERT_EQ(nic->stats().recoveries, round);
+    sleep_for(1s);  // not in a row
+    std::array<virtio_net::Packet*, 64> left;
+    while (const std::size_t count = nic->rx_burst(left)) nic->free(std::span(left).first(count));
+  }
+  loop_polled(*nic, {.frames = 2000, .length = 60, .window = 32});
+  const virtio_net::NicStats stats = nic->stats();
+  EXPECT_TRUE(nic->set_vlan(8, true, Deadline::after(10s))) << "the control queue goes on, too";
+}
+
+}  // namespace
+}  // namespace upci::inline UPCI_VARIANT::driver_tests
