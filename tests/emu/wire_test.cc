@@ -20,12 +20,22 @@ TEST(EmuWire, TheTextNamesAKindOrIsInvalid) {
   EXPECT_EQ(WireSpec::parse("cable:a")->kind, WireSpec::Kind::kCable);
   EXPECT_EQ(WireSpec::parse("cable:a")->name, "a");
   EXPECT_EQ(WireSpec::parse("unix:/tmp/x:y")->name, "/tmp/x:y");
-  for (const std::string_view bad : {"", "loop", "loopback:x", "cable", "cable:", "unix:", "tap:x"}) {
+  for (const std::string_view bad :
+       {"", "loop", "loopback:x", "cable", "cable:", "unix:", "tap:", "tap:x:0", "vhost-user:"}) {
     auto parsed = WireSpec::parse(bad);
     ASSERT_FALSE(parsed) << bad;
     EXPECT_EQ(parsed.error().code, Errc::kInvalid);
-    EXPECT_NE(parsed.error().advice.find("cable:NAME"), std::string::npos);
+    EXPECT_FALSE(parsed.error().advice.empty());
   }
+  EXPECT_EQ(WireSpec::parse("tap:x")->kind, WireSpec::Kind::kTap);
+  EXPECT_EQ(WireSpec::parse("vhost-user:/tmp/x:4")->queues, 4);
+}
+
+TEST(EmuWire, AnInProcessDeviceHasNoTap) {
+  Cables cables;
+  const auto wire = emulation::open_wire(*WireSpec::parse("tap:x"), cables);
+  ASSERT_FALSE(wire);
+  EXPECT_EQ(wire.error().code, Errc::kInvalid);
 }
 
 TEST(EmuWire, ACableHasTwoEnds) {

@@ -69,21 +69,29 @@ class Patience {
   std::uint64_t progress_ = 0;
 };
 
-/// Sends one direction by interrupt and waits until all of it has arrived. Returns why the card stopped, if it did.
-std::optional<Error> send_by_interrupt(Flow& flow, platform::Nanoseconds idle) {
+/// Sends one direction by interrupt and waits until all of it has arrived. Returns why the card stopped, if it did. `over` ends
+/// it, and is set where it ended before all was there: the other direction is of no use then.
+std::optional<Error> send_by_interrupt(Flow& flow, platform::Nanoseconds idle, platform::Atomic<bool>& over) {
   Patience patience(idle);
   Nic& nic = flow.from();
   while (!flow.all_sent() || !flow.all_arrived()) {
     const std::uint32_t seen = flow.arrivals();
     const bool may_send = !flow.all_sent() && !flow.window_full();
-    if (may_send && flow.send_some() > 0) continue;
+    if (may_send && !over.load() && flow.send_some() > 0) continue;
     for (Nic* card : {&nic, &flow.to()}) {
-      if (auto failed = card->failed()) return failed;
+      if (auto failed = card->failed()) {
+        over.store(true);
+        return failed;
+      }
     }
-    if (patience.is_over(flow.sent() + seen)) return std::nullopt;
+    if (patience.is_over(flow.sent() + seen)) over.store(true);
+    if (over.load()) return std::nullopt;
     if (may_send) {  // there is room in the window, so it is the ring that is full
       auto room = nic.wait_tx_room(Deadline::after(kLook), flow.tx_pair());
-      if (!room && room.error().code != Errc::kTimeout) return std::move(room).error();
+      if (!room && room.error().code != Errc::kTimeout) {
+        over.store(true);
+        return std::move(room).error();
+      }
     } else {
       flow.wait_for_arrival(seen, Clock::now() + kLook);
     }
@@ -93,17 +101,18 @@ std::optional<Error> send_by_interrupt(Flow& flow, platform::Nanoseconds idle) {
 
 std::optional<Error> run_by_interrupt(const Flows& flows, const TrafficOptions& options) {
   std::vector<std::optional<Error>> errors(flows.size());
+  platform::Atomic<bool> over{false};
   std::vector<platform::Thread> senders;
   for (std::size_t i = 1; i < flows.size(); ++i) {
     auto thread = platform::Thread::create({.name = "upci/send"},
-                                           [&, i] { errors[i] = send_by_interrupt(*flows[i], options.idle); });
+                                           [&, i] { errors[i] = send_by_interrupt(*flows[i], options.idle, over); });
     if (!thread) {
       errors[i] = std::move(thread).error();
       continue;
     }
     senders.push_back(std::move(*thread));
   }
-  errors[0] = send_by_interrupt(*flows[0], options.idle);
+  errors[0] = send_by_interrupt(*flows[0], options.idle, over);
   for (platform::Thread& sender : senders) sender.join();
   const auto failed = std::ranges::find_if(errors, [](const auto& error) { return error.has_value(); });
   return failed == errors.end() ? std::nullopt : std::move(*failed);
@@ -122,10 +131,21 @@ std::size_t receive_some(Flow& flow) {
 }
 
 std::optional<Error> run_polled(const Flows& flows, const TrafficOptions& options) {
-  Patience patience(options.idle);
-  std::uint64_t moved = 0;
-  for (std::uint64_t idle_rounds = 0;;) {
-    const std::uint64_t moved_before = moved;
+  // One for each direction: one that stands still is not made up for by the other.
+  std::vector<Patience> patience(flows.size(), Patience(options.idle));
+  std::optional<Error> failed;
+  const auto is_over = [&] {
+    for (std::size_t i = 0; i < flows.size(); i++) {
+      Flow& flow = *flows[i];
+      failed = flow.from().failed();
+      const bool still = patience[i].is_over(flow.sent() + flow.arrivals());
+      if (failed || (still && !(flow.all_sent() && flow.all_arrived()))) return true;
+    }
+    return false;
+  };
+  constexpr std::uint64_t kIdleRounds = 64, kBusyRounds = 4096;  // between two looks
+  for (std::uint64_t idle = 0, rounds = 1;; ++rounds) {
+    std::size_t moved = 0;
     bool done = true;
     for (const auto& flow : flows) {
       if (!flow->all_sent() && !flow->window_full()) moved += flow->send_some();
@@ -133,17 +153,11 @@ std::optional<Error> run_polled(const Flows& flows, const TrafficOptions& option
       done = done && flow->all_sent() && flow->all_arrived();
     }
     if (done) return std::nullopt;
-    if (moved != moved_before) {
-      idle_rounds = 0;
-      continue;
-    }
-    platform::relax();
-    if (++idle_rounds % 64 != 0) continue;
-    for (const auto& flow : flows) {
-      if (auto failed = flow->from().failed()) return failed;
-    }
-    if (patience.is_over(moved)) return std::nullopt;
-    platform::this_thread::yield();  // the device may be a thread or a process that wants this very CPU
+    idle = moved == 0 ? idle + 1 : 0;
+    if (idle != 0) platform::relax();
+    const bool waits = idle != 0 && idle % kIdleRounds == 0;
+    if ((waits || rounds % kBusyRounds == 0) && is_over()) return failed;
+    if (waits) platform::this_thread::yield();  // the device may be a thread or a process that wants this very CPU
   }
 }
 
