@@ -136,7 +136,7 @@ class RxQueue {
     std::array<Packet*, kBurst> dropped;
     std::size_t drops = 0;
   };
-  /// A frame whose buffers have not all been seen yet.
+  /// A frame whose buffers have not all been seen yet; without a head, one that is dropped.
   struct Merging {
     Packet* head = nullptr;
     Packet* tail = nullptr;
@@ -209,7 +209,10 @@ class RxQueue {
       burst.dropped[burst.drops++] = &packet;
       return;
     }
-    if (too_short(packet, length, burst)) return;
+    if (too_short(packet, length, burst)) {
+      merging_.missing = static_cast<std::uint16_t>(header.buffers - 1);  // the rest of it goes, too
+      return;
+    }
     packet.length = length - framing_.header_bytes();
     packet.offload = header.offload;
     if (header.buffers == 1) [[likely]]
@@ -221,6 +224,11 @@ class RxQueue {
   }
 
   void take_part(Packet& packet, std::uint32_t length, Burst& burst) noexcept {
+    if (merging_.head == nullptr) [[unlikely]] {
+      merging_.missing--;
+      burst.dropped[burst.drops++] = &packet;
+      return;
+    }
     PacketPool::move_data(packet, framing_.header_bytes());
     packet.length = length;
     merging_.tail->next = &packet;
