@@ -226,6 +226,19 @@ bool NetCard::alive(Queue& queue) {
   return queue.ring != nullptr;
 }
 
+/// Where a buffer of the chain lies that was taken last, or nullptr.
+std::byte* NetCard::buffer(const Queue& queue, bool last, std::size_t bytes) {
+  const RingDevice::Chain& chain = queue.ring->chain();
+  std::uint64_t address = last ? chain.last : chain.first;
+  if (chain.table_bytes >= sizeof(ring::Descriptor)) {
+    const std::byte* const table = at(chain.first, chain.table_bytes);
+    if (table == nullptr) return nullptr;
+    const std::size_t entry = last ? chain.table_bytes / sizeof(ring::Descriptor) - 1 : 0;
+    std::memcpy(&address, table + entry * sizeof(ring::Descriptor), sizeof(address));
+  }
+  return at(address, bytes);
+}
+
 /// The driver has told it of something new: it answers at once, or the fuzzer does in its place.
 void NetCard::serve(Queue& queue) {
   const std::uint8_t how = input_.u8();
@@ -236,11 +249,16 @@ void NetCard::serve(Queue& queue) {
   if (!alive(queue) || how % 2 == 1) return;
   // The receive queues keep their buffers until act(); what is sent and the commands are done with.
   const auto number = static_cast<std::size_t>(&queue - queues_.data());
-  const bool receives = number % 2 == 0 && number + 1 < kQueues;
+  const bool many = (accepted_ & virtio::spec::mask_of(virtio::spec::net_feature::kMq)) != 0;
+  const bool command = number == (many ? kQueues - 1 : 2);
+  const bool receives = number % 2 == 0 && !command;
   while (!receives) {
     const auto id = queue.ring->take();
     if (!id) break;
-    queue.ring->use(*id, number % 2 == 0 ? 1 : 0);
+    if (std::byte* answer = command ? buffer(queue, true, 1) : nullptr) {
+      *answer = std::byte{virtio::spec::net::kControlOk};
+    }
+    queue.ring->use(*id, command ? 1 : 0);
   }
 }
 
@@ -261,7 +279,7 @@ void NetCard::act() {
       const auto id = queue.ring->take();
       if (!id) break;
       const std::uint8_t header = input_.u8() % 16;
-      std::byte* const to = at(queue.ring->address(), header);
+      std::byte* const to = buffer(queue, false, header);
       for (unsigned i = 0; to != nullptr && i < header; ++i) to[i] = static_cast<std::byte>(input_.u8());
       queue.ring->use(*id, input_.u16() % 2048U);
     }

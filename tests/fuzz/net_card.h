@@ -56,6 +56,7 @@ class NetCard final : public Function {
   void start(Queue& queue);
   void serve(Queue& queue);
   bool alive(Queue& queue);
+  std::byte* buffer(const Queue& queue, bool last, std::size_t bytes);
   void on_reset() override { set_status(0); }
   Queue& selected() { return queues_[select_ % kQueues]; }
   std::uint64_t device_config(std::uint64_t offset, unsigned width) const;

@@ -23,8 +23,13 @@ class RingDevice {
   /// The id of the next chain that the driver made available, or nothing. What the driver's memory says is believed only as
   /// far as it cannot lead out of the ring: the fuzzer writes there as well.
   virtual std::optional<std::uint16_t> take() = 0;
-  /// Where the first buffer of the chain that was taken last lies, as its descriptor says.
-  std::uint64_t address() const noexcept { return address_; }
+  /// Of the chain that was taken last, as its descriptors say: where its first and its last buffer lie; or, where it is
+  /// indirect, its table, of so many bytes.
+  struct Chain {
+    std::uint64_t first = 0, last = 0;
+    std::uint32_t table_bytes = 0;
+  };
+  const Chain& chain() const noexcept { return chain_; }
   /// Says of any id that so many bytes were written, in the right place.
   virtual void use(std::uint32_t id, std::uint32_t length) = 0;
   /// Goes anywhere.
@@ -33,7 +38,7 @@ class RingDevice {
   virtual void wish(std::uint16_t flags, std::uint16_t event) = 0;
 
  protected:
-  std::uint64_t address_ = 0;
+  Chain chain_;
 };
 
 class SplitDevice final : public RingDevice {
@@ -44,7 +49,13 @@ class SplitDevice final : public RingDevice {
   std::optional<std::uint16_t> take() override {
     if (get(avail_ + ring::kIndexOffset) == taken_) return std::nullopt;
     const std::uint16_t head = get(avail_ + ring::kRingOffset + 2 * std::size_t{taken_++ % std::uint32_t{size_}});
-    std::memcpy(&address_, descriptors_ + sizeof(ring::Descriptor) * (head % std::size_t{size_}), sizeof(address_));
+    ring::Descriptor descriptor = descriptor_at(head);
+    chain_ = {.first = descriptor.addr, .last = descriptor.addr};
+    if ((descriptor.flags & ring::kDescIndirect) != 0) chain_.table_bytes = descriptor.len;
+    for (unsigned i = 0; i < size_ && (descriptor.flags & ring::kDescNext) != 0; ++i) {
+      descriptor = descriptor_at(descriptor.next);
+      chain_.last = descriptor.addr;
+    }
     return head;
   }
   void use(std::uint32_t id, std::uint32_t length) override {
@@ -62,6 +73,11 @@ class SplitDevice final : public RingDevice {
   }
 
  private:
+  ring::Descriptor descriptor_at(std::uint16_t index) const {
+    ring::Descriptor descriptor;
+    std::memcpy(&descriptor, descriptors_ + sizeof(descriptor) * (index % std::size_t{size_}), sizeof(descriptor));
+    return descriptor;
+  }
   static std::uint16_t get(const std::byte* at) {
     std::uint16_t value = 0;
     std::memcpy(&value, at, sizeof(value));
@@ -87,16 +103,22 @@ class PackedDevice final : public RingDevice {
     std::uint16_t count = 0;
     std::uint16_t at = next_;
     bool wrap = wrap_;
+    Chain chain;
     do {
       descriptor = get(at);
       if (((descriptor.flags & packed::kDescAvail) != 0) != wrap ||
           ((descriptor.flags & packed::kDescUsed) != 0) == wrap)
         return std::nullopt;
-      if (count++ == 0) address_ = descriptor.addr;
+      if (count++ == 0) {
+        chain = {.first = descriptor.addr};
+        if ((descriptor.flags & packed::kDescIndirect) != 0) chain.table_bytes = descriptor.len;
+      }
+      chain.last = descriptor.addr;
       step(at, wrap, 1);
     } while ((descriptor.flags & packed::kDescNext) != 0 && count < size_);
     next_ = at;
     wrap_ = wrap;
+    chain_ = chain;
     if (descriptor.id < size_) counts_[descriptor.id] = count;
     return descriptor.id;
   }
