@@ -35,11 +35,14 @@ def program(target, kind="fuzz"):
 
 
 def build(names):
-    if not (BUILD / "build.ninja").is_file():
-        subprocess.run(["cmake", "--preset", "fuzz"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     wanted = [f"{kind}_{name}" for name in names for kind in ("fuzz", "fuzz_replay")]
-    subprocess.run(["cmake", "--build", "--preset", "fuzz", "--target", *wanted], cwd=ROOT, check=True,
-                   stdout=subprocess.DEVNULL)
+    commands = [["cmake", "--build", "--preset", "fuzz", "--target", *wanted]]
+    if not (BUILD / "build.ninja").is_file():
+        commands.insert(0, ["cmake", "--preset", "fuzz"])
+    for command in commands:
+        done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            sys.exit(f"{done.stdout[-5000:]}{done.stderr[-5000:]}\ntools/soak fuzz: {' '.join(command)} failed")
 
 
 class Run:
