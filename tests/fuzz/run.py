@@ -58,7 +58,8 @@ class Run:
         self.before = set(self.findings.iterdir())
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [program(target), f"-max_total_time={seconds}", f"-max_len={MAX_LENGTH}", "-len_control=0", "-timeout=30",
+                [program(target), f"-max_total_time={seconds}", f"-max_len={MAX_LENGTH}", "-len_control=0", "-timeout=60",
+                 "-report_slow_units=60",  # on a busy machine any is slow now and then
                  "-rss_limit_mb=2048", "-print_final_stats=1", f"-artifact_prefix={self.findings}/", self.work,
                  CORPUS / target],
                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
