@@ -34,6 +34,13 @@ elseif(UPCI_SANITIZE)
   message(FATAL_ERROR "UPCI_SANITIZE is '${UPCI_SANITIZE}'; it can be 'address', 'thread' or empty")
 endif()
 
+# These folders tell the fuzzer where it has been; what they stand on would only be noise. Only the fuzz targets are linked
+# with libFuzzer (tests/fuzz).
+set(UPCI_FUZZED pci virtio virtio_pci virtio_net)
+if(UPCI_FUZZ AND NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  message(FATAL_ERROR "UPCI_FUZZ needs clang, for libFuzzer: use the preset fuzz")
+endif()
+
 # The optimizer is most of the time that a build takes: only what users run gets all of it. upci_sim_* and the sanitized
 # builds get a little (they execute much), test programs by themselves none.
 set(UPCI_SIM_OPTIONS $<$<CONFIG:Release>:-O1>)

@@ -94,8 +94,8 @@ class PackedRing {
       order_[order_end_] = id;
       order_end_ = after(order_end_);
     }
+    slot.publication = publication_;
     ++in_flight_;
-    ++unpublished_chains_;
     return true;
   }
 
@@ -105,7 +105,8 @@ class PackedRing {
     if (unpublished_ == 0) return false;
     access_.publish_flags(first_index_, first_flags_);
     const auto before = static_cast<std::uint16_t>(next_avail_ - unpublished_);
-    unpublished_ = unpublished_chains_ = 0;
+    unpublished_ = 0;
+    ++publication_;
     // Full barrier between our flags and our look at the device's wish. Pairs with the device's barrier between its wish and
     // its last look at the descriptor: one of the two sees the other's store.
     platform::fence(std::memory_order_seq_cst);
@@ -194,7 +195,7 @@ class PackedRing {
     free_count_ = size_;
     next_avail_ = next_used_ = 0;
     avail_wrap_ = used_wrap_ = true;
-    unpublished_ = unpublished_chains_ = 0;
+    unpublished_ = 0;
     order_begin_ = order_end_ = 0;
     in_batch_ = false;
     fault_ = RingFault::kNone;
@@ -203,10 +204,11 @@ class PackedRing {
  private:
   /// What the driver knows of one buffer id. The device cannot reach it.
   struct Slot {
-    void* cookie = nullptr;       // of the chain with this id while it is in flight, else null
-    std::uint32_t writable = 0;   // bytes of the chain that the device may write
-    std::uint16_t count = 0;      // descriptors of the chain
-    std::uint16_t next_free = 0;  // next id of the free list
+    void* cookie = nullptr;         // of the chain with this id while it is in flight, else null
+    std::uint32_t writable = 0;     // bytes of the chain that the device may write
+    std::uint16_t count = 0;        // descriptors of the chain
+    std::uint16_t next_free = 0;    // next id of the free list
+    std::uint32_t publication = 0;  // the one that makes the chain available
   };
 
   void chain_up_slots() noexcept {
@@ -251,7 +253,7 @@ class PackedRing {
       return fail_ring(RingFault::kIdOutOfRange, element.id, size_);
     const Slot& slot = slots_[element.id];
     // What is not published yet cannot have been used.
-    if (slot.cookie == nullptr || in_flight_ == unpublished_chains_) [[unlikely]]
+    if (slot.cookie == nullptr || slot.publication == publication_) [[unlikely]]
       return fail_ring(RingFault::kIdNotInFlight, element.id, size_);
     if (element.len > slot.writable) [[unlikely]]
       return fail_ring(RingFault::kLengthTooLong, element.len, slot.writable);
@@ -292,9 +294,9 @@ class PackedRing {
   std::uint16_t next_used_ = 0;   // descriptor to look at next
   bool avail_wrap_ = true;
   bool used_wrap_ = true;
-  std::uint16_t unpublished_ = 0;         // descriptors written since the last publish()
-  std::uint16_t unpublished_chains_ = 0;  // chains
-  std::uint16_t first_index_ = 0;         // the first of them, and its flags
+  std::uint16_t unpublished_ = 0;  // descriptors written since the last publish()
+  std::uint32_t publication_ = 0;  // that comes next
+  std::uint16_t first_index_ = 0;  // the first of them, and its flags
   std::uint16_t first_flags_ = 0;
   std::uint16_t order_begin_ = 0;
   std::uint16_t order_end_ = 0;

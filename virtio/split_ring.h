@@ -99,6 +99,7 @@ class SplitRing {
     if (avail_index_ == published_) return false;
     access_.publish_avail_index(avail_index_);
     const std::uint16_t before = std::exchange(published_, avail_index_);
+    ++publication_;
     // Full barrier between our avail idx and our look at the device's flags. Pairs with the device's barrier between its
     // clearing of NO_NOTIFY and its last look at avail idx: one of the two sees the other's store. Section "Notifying The
     // Device": "the driver MUST perform a suitable memory barrier before reading flags".
@@ -130,7 +131,8 @@ class SplitRing {
           return taken;
       }
       std::uint16_t id = static_cast<std::uint16_t>(element_.id);
-      std::uint32_t length = element_.len;
+      // A legacy device may say anything of a chain that it only reads: nothing was written there.
+      std::uint32_t length = std::min(element_.len, slots_[id].writable);
       if (options_.in_order) {
         // One element can stand for a batch: its id is the last chain's, and those before it were used up wholly. Section
         // "Split Virtqueues / In-order use of descriptors".
@@ -207,11 +209,12 @@ class SplitRing {
  private:
   /// What the driver knows of one descriptor. The device cannot reach it.
   struct Slot {
-    void* cookie = nullptr;      // of the chain that begins here while it is in flight, else null
-    std::uint32_t writable = 0;  // bytes of the chain that the device may write
-    std::uint16_t next = 0;      // next descriptor of the chain, or of the free list
-    std::uint16_t last = 0;      // last descriptor of the chain that begins here
-    std::uint16_t count = 0;     // descriptors of the chain that begins here
+    void* cookie = nullptr;         // of the chain that begins here while it is in flight, else null
+    std::uint32_t writable = 0;     // bytes of the chain that the device may write
+    std::uint16_t next = 0;         // next descriptor of the chain, or of the free list
+    std::uint16_t last = 0;         // last descriptor of the chain that begins here
+    std::uint16_t count = 0;        // descriptors of the chain that begins here
+    std::uint32_t publication = 0;  // the one that makes the chain available
   };
 
   void chain_up_slots() noexcept {
@@ -253,6 +256,7 @@ class SplitRing {
   void make_ready(std::uint16_t head, void* cookie, std::uint64_t writable) {
     slots_[head].cookie = cookie;
     slots_[head].writable = static_cast<std::uint32_t>(std::min<std::uint64_t>(writable, ~std::uint32_t{0}));
+    slots_[head].publication = publication_;
     if (options_.in_order) order_[avail_index_ & (size_ - 1U)] = head;
     ++in_flight_;
     access_.write_avail_entry(avail_index_, head);
@@ -266,7 +270,8 @@ class SplitRing {
       return false;
     }
     const Slot& slot = slots_[element.id];
-    if (slot.cookie == nullptr) [[unlikely]] {
+    // Nor has the device anything of what waits for the next publication.
+    if (slot.cookie == nullptr || slot.publication == publication_) [[unlikely]] {
       fail_ring(RingFault::kIdNotInFlight, element.id, size_);
       return false;
     }
@@ -307,6 +312,7 @@ class SplitRing {
   std::uint16_t in_flight_ = 0;
   std::uint16_t avail_index_ = 0;  // of the next entry; what is below published_ the device has seen
   std::uint16_t published_ = 0;
+  std::uint32_t publication_ = 0;      // that comes next
   std::uint16_t used_index_ = 0;       // of the next used element to look at
   spec::ring::UsedElement element_{};  // the last one that was read
   bool in_batch_ = false;              // IN_ORDER: it stands for this chain and those before it

@@ -16,9 +16,10 @@ namespace upci::inline UPCI_VARIANT::emulation::qemu {
 
 class Backend final : public pci::Backend, private device::DeviceControl {
  public:
-  /// `machine` has been launched; `reflector` is its wire's far end or nullptr. Errors: those of Fabric::bring_up.
+  /// `machine` has been launched; `reflector` is its wire's far end or nullptr; without
+  /// `messages` it interrupts by its line. Errors: those of Fabric::bring_up.
   static Result<std::shared_ptr<Backend>> create(std::string name, int node, std::unique_ptr<Machine> machine,
-                                                 std::unique_ptr<Reflector> reflector);
+                                                 std::unique_ptr<Reflector> reflector, bool messages);
 
   const std::string& name() const override { return name_; }
   int node() const override { return node_; }

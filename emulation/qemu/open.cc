@@ -65,7 +65,7 @@ Result<std::shared_ptr<pci::Backend>> open(const DeviceSpec& spec, Cables& cable
   if (reflector) reflector->handed_over();
   plug.netdev.owned.clear();
   UPCI_TRY_ASSIGN(std::shared_ptr<pci::Backend> backend,
-                  Backend::create(spec.uri, spec.node, std::move(machine), std::move(reflector)));
+                  Backend::create(spec.uri, spec.node, std::move(machine), std::move(reflector), options.messages));
   return backend;
 }
 

@@ -20,6 +20,7 @@ struct Options {
   platform::Nanoseconds start_limit = std::chrono::seconds(10);
   /// A device that has not answered an access by then is declared gone, and its QEMU is ended.
   platform::Nanoseconds access_limit = std::chrono::seconds(5);
+  bool messages = true;  // false: its INTx line, though it may have MSI-X or MSI
 };
 
 /// Starts a QEMU with the model `spec.model` and the properties `spec.words`, and sets up its PCI bus as firmware

@@ -95,7 +95,7 @@ TYPED_TEST(HostileRingTest, ALegacyDeviceMayReportAnyLengthOnAChainThatIsOnlyRea
   this->add_writable(this->cookie(1), 10);
   this->queue->publish();
   this->device->use(this->device->take(), 100);
-  EXPECT_EQ(this->poll().size(), 1U);
+  EXPECT_EQ(this->poll(), (std::vector<typename TestFixture::Taken>{{this->cookie(0), 0}}));
   this->device->use(this->device->take(), 11);
   EXPECT_TRUE(this->poll().empty());
   this->expect_broken("used.len");
@@ -125,6 +125,16 @@ TYPED_TEST(HostileRingTest, ABufferThatWasNotPublishedYetCannotBeUsed) {
   this->device->use(0, 1);
   EXPECT_TRUE(this->poll().empty());
   this->expect_broken("used.idx");
+}
+
+TYPED_TEST(HostileRingTest, ABufferThatWasNotPublishedYetCannotBeUsedInThePlaceOfOneThatWas) {
+  this->add_writable(this->cookie(0));
+  this->queue->publish();
+  const std::uint16_t head = this->device->take();
+  this->add_writable(this->cookie(1));
+  this->device->use((head + 1U) % this->kSize, 1);
+  EXPECT_TRUE(this->poll().empty());
+  this->expect_broken("used.id");
 }
 
 TYPED_TEST(HostileRingTest, RandomWritesOfTheDeviceNeverDeliverAChainTwiceOrOutOfBounds) {

@@ -254,6 +254,16 @@ TYPED_TEST(PackedRingTest, AChainThatWasNotPublishedCannotHaveBeenUsed) {
   this->queue->publish();
 }
 
+TYPED_TEST(PackedRingTest, AChainThatWasNotPublishedCannotHaveBeenUsedInThePlaceOfOneThatWas) {
+  this->add(this->cookie(0));
+  this->queue->publish();
+  const std::uint16_t id = this->device->take()->id;
+  this->add(this->cookie(1));
+  this->device->use(id + 1U, 4);
+  EXPECT_TRUE(this->poll().empty());
+  this->expect_broken("used.id");
+}
+
 TYPED_TEST(PackedRingTest, DetachGivesEachChainOnce) {
   for (std::size_t i = 0; i < 3; ++i) this->add(this->cookie(i));
   this->queue->publish();

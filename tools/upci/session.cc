@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/platform.h"
 #include "base/wait.h"
+#include "drivers/edu/edu.h"
 #include "drivers/virtio_net/virtio_net.h"
 #include "drivers/virtio_pci/virtio_pci.h"
 #include "tools/upci/schemes.h"
@@ -79,6 +80,7 @@ Result<std::unique_ptr<Session>> Session::create() {
   std::vector<std::unique_ptr<virtio::Driver>> virtio_drivers;
   virtio_drivers.push_back(virtio_net::make_driver());
   context->add_driver(virtio_pci::make_driver(std::move(virtio_drivers)));
+  context->add_driver(pci::make_driver<edu::Edu>("edu"));
   return std::unique_ptr<Session>(new Session(std::move(context)));
 }
 
