@@ -106,7 +106,7 @@ class QemuBench {
   }
   /// Again, after remove().
   void probe() {
-    report = context->probe(device, 5s);
+    report = context->probe(device, 20s);
     ASSERT_TRUE(report.ok()) << report.result << " at " << report.step << "/" << report.reg
                              << (report.error ? ": " + report.error->message() : "");
   }
@@ -122,7 +122,7 @@ class QemuBench {
   }
   /// The device must be quiet afterwards.
   void remove() {
-    const auto removed = context->remove(device, Deadline::after(2s));
+    const auto removed = context->remove(device, Deadline::after(20s));
     EXPECT_TRUE(removed) << removed.error().message();
     EXPECT_FALSE(device->state()->quarantined());
   }
