@@ -99,7 +99,8 @@ Result<void> take_features(Uri& uri, const std::string& value) {
     if (!virtio::spec::feature_bit(virtio::spec::kDeviceNet, name) &&
         !virtio::spec::feature_bit(virtio::spec::kDeviceBlock, name)) {
       return wrong(uri, fmt::format("features={}: virtio has no feature '{}'", value, item.substr(1)),
-                   "names are the specification's without VIRTIO_F_, VIRTIO_NET_F_ or VIRTIO_BLK_F_, as in +MRG_RXBUF:-EVENT_IDX");
+                   "names are the specification's without VIRTIO_F_, VIRTIO_NET_F_ or VIRTIO_BLK_F_, as in "
+                   "+MRG_RXBUF:-EVENT_IDX");
     }
     device::BindOptions& options = uri.options;
     for (const std::vector<std::string>* list : {&options.require_features, &options.decline_features}) {
@@ -113,8 +114,13 @@ Result<void> take_features(Uri& uri, const std::string& value) {
   }
 }
 
-Result<void> refuse_disk(Uri& uri, const std::string& /*value*/) {
-  return wrong(uri, "disk= belongs to block devices, and this version has no driver for them", "leave disk= out");
+Result<void> take_disk(Uri& uri, const std::string& value) {
+  if (uri.scheme != Scheme::kQemu) {
+    return wrong(uri, "disk= is for QEMU's block devices", "leave disk= out, or write qemu:virtio-blk-pci,disk=PATH");
+  }
+  if (value.empty()) return wrong(uri, "disk= names no file", "write disk=PATH");
+  uri.spec.disk = value;
+  return {};
 }
 
 struct Reserved {
@@ -123,7 +129,7 @@ struct Reserved {
 };
 constexpr Reserved kReserved[] = {
     {"driver", take_driver}, {"fault", take_fault}, {"wire", take_wire},
-    {"disk", refuse_disk},   {"node", take_node},   {"features", take_features},
+    {"disk", take_disk},     {"node", take_node},   {"features", take_features},
 };
 
 const Reserved* find_reserved(std::string_view key) {
