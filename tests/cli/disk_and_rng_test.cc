@@ -98,7 +98,8 @@ TEST(BlkTest, SaysWhatIsWrong) {
   EXPECT_EQ(run_upci({"blk", "test", "qemu:virtio-blk-pci,disk=/nonexistent.img"}).exit_code, 5);
   EXPECT_EQ(run_upci({"blk", "test", "qemu:virtio-blk-pci,disk=/dev/null"}).exit_code, 2);
   EXPECT_EQ(run_upci({"blk", "test", "qemu:virtio-net-pci,disk=/nonexistent.img"}).exit_code, 2);
-  const Outcome size = run_upci({"blk", "test", "qemu:virtio-blk-pci,logical_block_size=4096", "--size", "512"});
+  const Outcome size = run_upci(
+      {"blk", "test", "qemu:virtio-blk-pci,logical_block_size=4096,physical_block_size=4096", "--size", "512"});
   EXPECT_EQ(size.exit_code, 2) << size;
   EXPECT_NE(size.err.find("4096"), std::string::npos) << size;
 }
