@@ -22,6 +22,7 @@ struct DeviceSpec {
   std::string model;        // "virtio-net", "virtio-net-pci"
   std::vector<Word> words;  // in order, without the words that upci keeps for itself
   WireSpec wire = {};
+  std::string disk = {};   // block models: the file that holds the contents; "" for a scratch disk
   std::string fault = {};  // "" or a fault's name
   int node = 0;            // the NUMA node that the device claims
 };

@@ -24,6 +24,8 @@ constexpr int kRamFd = 3;
 constexpr int kRomFd = 4;
 constexpr int kQtestFd = 5;
 constexpr int kDoorbellFd = 6;
+// A device under test is a network card or a disk, so that both may have the numbers from here on.
+constexpr int kDiskFd = Netdev::kFirstFd;
 
 constexpr platform::Nanoseconds kEndLimit = std::chrono::seconds(2);
 constexpr std::size_t kLongestMessage = 400;
@@ -42,15 +44,16 @@ Result<UniqueFd> make_rom() {
 }
 
 /// What follows -device for the device under test.
-std::string device_argument(const Plug& plug) {
+std::string device_argument(const Plug& plug, const Options& options) {
   std::string text = fmt::format("{},id=dut0,bus=rp0,addr=0", plug.model->name);
   if (!plug.netdev.arguments.empty()) text += ",netdev=wire0";
-  if (plug.model->has("drive")) text += ",drive=disk0";
+  if (plug.model->is_block())
+    text += ",drive=" + (options.disk_node.empty() ? std::string("disk0") : options.disk_node);
   if (!plug.properties.empty()) text += "," + plug.properties;
   return text;
 }
 
-std::vector<std::string> arguments(const Plug& plug, std::size_t ram) {
+std::vector<std::string> arguments(const Plug& plug, const Options& options, std::size_t ram) {
   std::vector<std::string> args = {
       "-machine",
       "q35,accel=tcg,memory-backend=ram0,kernel-irqchip=off",
@@ -76,10 +79,14 @@ std::vector<std::string> arguments(const Plug& plug, std::size_t ram) {
       "-device",
       "pcie-root-port,id=rp0,bus=pcie.0,addr=1,chassis=1"};
   args.insert(args.end(), plug.netdev.arguments.begin(), plug.netdev.arguments.end());
-  if (plug.model->has("drive")) {
-    args.insert(args.end(), {"-blockdev", "driver=null-co,node-name=disk0,size=67108864,read-zeroes=on"});
+  args.insert(args.end(), options.arguments.begin(), options.arguments.end());
+  if (plug.disk >= 0) {
+    // Opened anew by QEMU, so that the file's own mode counts and its position is nobody's.
+    args.insert(args.end(), {"-blockdev", fmt::format("driver=raw,node-name=disk0,discard=unmap,read-only={},"
+                                                      "file.driver=file,file.filename=/proc/self/fd/{}",
+                                                      plug.disk_read_only ? "on" : "off", kDiskFd)});
   }
-  args.insert(args.end(), {"-device", device_argument(plug)});
+  args.insert(args.end(), {"-device", device_argument(plug, options)});
   return args;
 }
 
@@ -102,20 +109,21 @@ Result<std::unique_ptr<Machine>> Machine::launch(const Plug& plug, const Options
                                                 {.fd = doorbell.device_fd(), .as = kDoorbellFd}};
   int number = Netdev::kFirstFd;
   for (const int fd : plug.netdev.fds) fds.push_back({.fd = fd, .as = number++});
+  if (plug.disk >= 0) fds.push_back({.fd = plug.disk, .as = kDiskFd});
   UPCI_TRY_ASSIGN(ChildProcess child,
-                  start_program(options.program, arguments(plug, ram->size()), output, std::move(fds)));
+                  start_program(options.program, arguments(plug, options, ram->size()), output, std::move(fds)));
   // QEMU's end must be open in QEMU only: so that its end is seen here.
   qtest_there.reset();
   doorbell.handed_over();
   std::unique_ptr<Machine> machine(new Machine(std::move(child), std::move(output), std::move(ram), std::move(doorbell),
                                                std::move(qtest), options.access_limit));
-  UPCI_TRY(machine->await_start(plug, deadline));
+  UPCI_TRY(machine->await_start(plug, options, deadline));
   return machine;
 }
 
 Machine::~Machine() { kill(); }  // the child's destructor waits for the end and reaps
 
-Result<void> Machine::await_start(const Plug& plug, Deadline deadline) {
+Result<void> Machine::await_start(const Plug& plug, const Options& options, Deadline deadline) {
   if (qtest_.await_ready(deadline)) return {};
   if (!ended(deadline.expired() ? platform::Nanoseconds::zero() : kEndLimit)) {
     return fail(Errc::kTimeout,
@@ -123,14 +131,14 @@ Result<void> Machine::await_start(const Plug& plug, Deadline deadline) {
                             std::chrono::duration_cast<std::chrono::milliseconds>(deadline.length()).count()),
                 "is the machine overloaded?");
   }
-  return explain_end(plug);
+  return explain_end(plug, options);
 }
 
-std::unexpected<Error> Machine::explain_end(const Plug& plug) const {
+std::unexpected<Error> Machine::explain_end(const Plug& plug, const Options& options) const {
   const std::string output = output_.text();
   // QEMU names the option that it does not like: "qemu-system-x86_64: -device edu,dma_mask=x: Property 'edu.dma_mask'
   // ...".
-  const std::string ours = "-device " + device_argument(plug) + ": ";
+  const std::string ours = "-device " + device_argument(plug, options) + ": ";
   if (const std::size_t at = output.find(ours); at != std::string::npos) {
     const std::string_view rest = std::string_view(output).substr(at + ours.size());
     return fail(

@@ -23,6 +23,8 @@ struct Plug {
   std::shared_ptr<const Model> model;
   std::string properties;  // from device_properties(); "" for none
   Netdev netdev;           // for a network model; needed only during launch()
+  int disk = -1;           // a file for a block model, or -1; only needed during launch()
+  bool disk_read_only = false;
 };
 
 class Machine {
@@ -51,8 +53,8 @@ class Machine {
         ram_(std::move(ram)),
         doorbell_(std::move(doorbell)),
         qtest_(std::move(qtest), access_limit) {}
-  Result<void> await_start(const Plug& plug, Deadline deadline);
-  std::unexpected<Error> explain_end(const Plug& plug) const;
+  Result<void> await_start(const Plug& plug, const Options& options, Deadline deadline);
+  std::unexpected<Error> explain_end(const Plug& plug, const Options& options) const;
 
   ChildProcess child_;
   const OutputCapture output_;

@@ -19,6 +19,7 @@ struct Model {
   std::set<std::string, std::less<>> properties;
   bool has(std::string_view property) const { return properties.contains(property); }
   bool is_network() const { return has("netdev"); }
+  bool is_block() const { return has("drive"); }
 };
 
 /// Asks QEMU (`-device NAME,help`) once for each program and model; the answer is remembered for the life of the

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "emulation/qemu/backend.h"
+#include "emulation/qemu/disk_file.h"
 #include "emulation/qemu/machine.h"
 #include "emulation/qemu/model.h"
 #include "emulation/qemu/qemu.h"
@@ -57,6 +58,17 @@ Result<std::shared_ptr<pci::Backend>> open(const DeviceSpec& spec, Cables& cable
     return fail(Errc::kInvalid,
                 fmt::format("qemu:{}: wire= is for network devices, which this model is not", spec.model),
                 "leave wire= out");
+  }
+
+  DiskFile disk;
+  if (!plug.model->is_block() && !spec.disk.empty()) {
+    return fail(Errc::kInvalid, fmt::format("qemu:{}: disk= is for block devices, which this model is not", spec.model),
+                "leave disk= out");
+  }
+  if (plug.model->is_block() && options.disk_node.empty()) {
+    UPCI_TRY_ASSIGN(disk, open_disk(spec.disk));
+    plug.disk = disk.fd.get();
+    plug.disk_read_only = disk.read_only;
   }
 
   UPCI_TRY_ASSIGN(std::unique_ptr<Machine> machine, Machine::launch(plug, options));

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/platform.h"
@@ -21,12 +22,16 @@ struct Options {
   /// A device that has not answered an access by then is declared gone, and its QEMU is ended.
   platform::Nanoseconds access_limit = std::chrono::seconds(5);
   bool messages = true;  // false: its INTx line, though it may have MSI-X or MSI
+  /// Further arguments, ahead of the device's: block layers, objects, a monitor.
+  std::vector<std::string> arguments = {};
+  /// A block node that `arguments` make: what a block model gets instead of a disk of upci's.
+  std::string disk_node = {};
 };
 
 /// Starts a QEMU with the model `spec.model` and the properties `spec.words`, and sets up its PCI bus as firmware
 /// would: BARs placed, memory, port and bus master decoding on. Network models are plugged into `spec.wire`; block
-/// models without a disk get one of 64 MiB that reads as zeroes. The words are checked against what QEMU says about the
-/// model.
+/// models get the file `spec.disk` (raw; read-only when nobody may write to it), or a scratch disk of 64 MiB that reads as
+/// zeroes at first and ends with the device. The words are checked against what QEMU says about the model.
 ///
 /// What the backend gives: BARs that trap (none is mapped); DMA memory from the guest's RAM; MSI-X or MSI vectors as
 /// eventfds that QEMU itself signals, or one INTx line, which a thread polls; reset by FLR where the device has it,
@@ -36,8 +41,8 @@ struct Options {
 /// `disable-modern=on` alone brings `disable-legacy=off` with it, since the device would otherwise have no interface
 /// left.
 ///
-/// Errors: kInvalid (model, words, wire or fault; or QEMU refuses a value), kUnavailable (no QEMU, it does not start,
-/// nobody listens at a unix: wire), kTimeout (it does not start in time), kSystem.
+/// Errors: kInvalid (model, words, wire, disk or fault; or QEMU refuses a value), kUnavailable (no QEMU, it does not start,
+/// nobody listens at a unix: wire, no such disk file), kTimeout (it does not start in time), kSystem.
 Result<std::shared_ptr<pci::Backend>> open(const DeviceSpec& spec, Cables& cables, const Options& options = {});
 
 }  // namespace upci::inline UPCI_VARIANT::emulation::qemu

@@ -6,10 +6,24 @@
 namespace upci::test {
 namespace {
 
-const std::vector<std::vector<std::string>> kCommands = {
-    {},      {"list"},      {"probe"},      {"net"},       {"net", "test"}, {"bind"},          {"unbind"},
-    {"wq"},  {"wq", "top"}, {"wq", "dump"}, {"wq", "set"}, {"wq", "trace"}, {"wq", "latency"}, {"version"},
-    {"help"}};
+const std::vector<std::vector<std::string>> kCommands = {{},
+                                                         {"list"},
+                                                         {"probe"},
+                                                         {"net"},
+                                                         {"net", "test"},
+                                                         {"bind"},
+                                                         {"unbind"},
+                                                         {"wq"},
+                                                         {"blk"},
+                                                         {"blk", "test"},
+                                                         {"rng"},
+                                                         {"wq", "top"},
+                                                         {"wq", "dump"},
+                                                         {"wq", "set"},
+                                                         {"wq", "trace"},
+                                                         {"wq", "latency"},
+                                                         {"version"},
+                                                         {"help"}};
 
 TEST(Help, OfEachCommandGoesToStdoutAndIsDone) {
   for (const std::vector<std::string>& command : kCommands) {

@@ -55,6 +55,15 @@ TEST(Uri, FaultsOfThePlatformAreForEveryScheme) {
   }
 }
 
+TEST(Uri, DiskIsTheFileOfABlockDevice) {
+  const auto uri = parse_uri("qemu:virtio-blk-pci,disk=/tmp/a=b.img,num-queues=4,features=-VIRTIO_BLK_F_MQ:+flush");
+  ASSERT_TRUE(uri) << uri.error().message();
+  EXPECT_EQ(uri->spec.disk, "/tmp/a=b.img");
+  ASSERT_EQ(uri->spec.words.size(), 1U);
+  EXPECT_EQ(uri->options.decline_features, (std::vector<std::string>{"MQ"}));
+  EXPECT_EQ(uri->options.require_features, (std::vector<std::string>{"FLUSH"}));
+}
+
 TEST(Uri, FeaturesAreInsistedOnOrDeclinedByTheSpecificationsNames) {
   const auto uri = parse_uri("emu:virtio-net,features=+MRG_RXBUF:-event_idx:+VIRTIO_F_VERSION_1:-VIRTIO_NET_F_MTU");
   ASSERT_TRUE(uri) << uri.error().message();
@@ -125,7 +134,9 @@ TEST(Uri, RefusesWhatTextAloneShowsToBeWrong) {
            "qemu:virtio-net-pci,wire=tap::4",
            "qemu:virtio-net-pci,wire=vhost-user:",
            "emu:virtio-net,disk=d.img",
-           "qemu:virtio-net-pci,disk=d.img",
+           "0000:65:00.0,disk=d.img",
+           "qemu:virtio-blk-pci,disk=",
+           "qemu:virtio-blk-pci,disk",
            "emu:virtio-net,node=-1",
            "emu:virtio-net,node=",
            "emu:virtio-net,node=x",

@@ -62,6 +62,26 @@ INSTANTIATE_TEST_SUITE_P(
         Arguments{"net", "test", "emu:virtio-net,wire=cable:b", "emu:virtio-net,wire=cable:a", "--frames", "1"},
         Arguments{"net", "test", "emu:virtio-net,wire=loopback", "emu:virtio-net,wire=loopback", "--frames", "1"}));
 
+const std::string kDisk = "qemu:virtio-blk-pci";
+
+INSTANTIATE_TEST_SUITE_P(
+    BlkTest, Usage,
+    testing::Values(Arguments{"blk"}, Arguments{"blk", "nonsense"}, Arguments{"blk", "test"},
+                    Arguments{"blk", "test", kDisk, kDisk}, Arguments{"blk", "test", kDisk, "--requests", "0"},
+                    Arguments{"blk", "test", kDisk, "--requests", "x"}, Arguments{"blk", "test", kDisk, "--size", "0"},
+                    Arguments{"blk", "test", kDisk, "--size", "513"}, Arguments{"blk", "test", kDisk, "--depth", "0"},
+                    Arguments{"blk", "test", kDisk, "--seed", "-1"}, Arguments{"blk", "test", kDisk, "--limit", "0s"},
+                    Arguments{"blk", "test", kDisk, "--destroy-contents", "--read-only"},
+                    Arguments{"blk", "test", "emu:virtio-net,disk=a"}, Arguments{"blk", "test", kDisk + ",disk="}));
+
+INSTANTIATE_TEST_SUITE_P(Rng, Usage,
+                         testing::Values(Arguments{"rng"}, Arguments{"rng", "nonsense"},
+                                         Arguments{"rng", "qemu:virtio-rng-pci", "--bytes", "0"},
+                                         Arguments{"rng", "qemu:virtio-rng-pci", "--bytes", "-1"},
+                                         Arguments{"rng", "qemu:virtio-rng-pci", "--bytes", "99999999999"},
+                                         Arguments{"rng", "qemu:virtio-rng-pci", "--limit", "2"},
+                                         Arguments{"rng", "qemu:virtio-rng-pci", "qemu:virtio-rng-pci"}));
+
 INSTANTIATE_TEST_SUITE_P(BindAndUnbind, Usage,
                          testing::Values(Arguments{"bind"}, Arguments{"bind", "nonsense"}, Arguments{"bind", "41:00.0"},
                                          Arguments{"bind", "vfio:ffff:ff:1f.7"}, Arguments{"bind", "ffff:ff:1f.8"},

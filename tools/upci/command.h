@@ -23,6 +23,8 @@ struct Invocation {
 void add_list_command(CLI::App& app, Invocation& invocation);
 void add_probe_command(CLI::App& app, Invocation& invocation);
 void add_net_command(CLI::App& app, Invocation& invocation);
+void add_blk_command(CLI::App& app, Invocation& invocation);
+void add_rng_command(CLI::App& app, Invocation& invocation);
 void add_bind_command(CLI::App& app, Invocation& invocation);
 void add_unbind_command(CLI::App& app, Invocation& invocation);
 void add_version_command(CLI::App& app, Invocation& invocation);

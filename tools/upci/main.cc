@@ -19,6 +19,8 @@ constexpr std::string_view kFooter =
     "  upci list\n"
     "  upci probe qemu:virtio-net-pci,disable-legacy=on\n"
     "  upci net test emu:virtio-net --frames 10000\n"
+    "  upci blk test qemu:virtio-blk-pci --destroy-contents\n"
+    "  upci rng qemu:virtio-rng-pci --bytes 32 --hex\n"
     "  upci probe emu:virtio-net,fault=status-stuck --timeout 300ms\n"
     "\n"
     "Exit codes: 0 done, 1 error, 2 wrong usage, 3 a device verdict, 4 no driver matches, 5 not permitted or something "
@@ -49,6 +51,8 @@ ExitCode run(int argc, char** argv) {
   add_list_command(app, invocation);
   add_probe_command(app, invocation);
   add_net_command(app, invocation);
+  add_blk_command(app, invocation);
+  add_rng_command(app, invocation);
   add_bind_command(app, invocation);
   add_unbind_command(app, invocation);
   add_wq_command(app, invocation);

@@ -12,8 +12,10 @@
 #include "base/platform.h"
 #include "base/wait.h"
 #include "drivers/edu/edu.h"
+#include "drivers/virtio_blk/virtio_blk.h"
 #include "drivers/virtio_net/virtio_net.h"
 #include "drivers/virtio_pci/virtio_pci.h"
+#include "drivers/virtio_rng/virtio_rng.h"
 #include "tools/upci/schemes.h"
 
 namespace upci::tool {
@@ -79,6 +81,8 @@ Result<std::unique_ptr<Session>> Session::create() {
   UPCI_TRY_ASSIGN(std::unique_ptr<device::Context> context, device::Context::create(std::move(options)));
   std::vector<std::unique_ptr<virtio::Driver>> virtio_drivers;
   virtio_drivers.push_back(virtio_net::make_driver());
+  virtio_drivers.push_back(virtio_blk::make_driver());
+  virtio_drivers.push_back(virtio_rng::make_driver());
   context->add_driver(virtio_pci::make_driver(std::move(virtio_drivers)));
   context->add_driver(pci::make_driver<edu::Edu>("edu"));
   return std::unique_ptr<Session>(new Session(std::move(context)));

@@ -79,7 +79,7 @@ Result<void> take_node(Uri& uri, const std::string& value) {
 std::string feature_name_of(std::string_view text) {
   std::string name(text);
   std::ranges::transform(name, name.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-  for (const std::string_view prefix : {"VIRTIO_NET_F_", "VIRTIO_F_"}) {
+  for (const std::string_view prefix : {"VIRTIO_NET_F_", "VIRTIO_BLK_F_", "VIRTIO_F_"}) {
     if (name.starts_with(prefix)) return name.substr(prefix.size());
   }
   return name;
@@ -95,9 +95,12 @@ Result<void> take_features(Uri& uri, const std::string& value) {
                    std::string(kForm));
     }
     std::string name = feature_name_of(item.substr(1));
-    if (!virtio::spec::feature_bit(virtio::spec::kDeviceNet, name)) {
+    // Which of the types it is turns out when the device is opened: the driver knows its own names only.
+    if (!virtio::spec::feature_bit(virtio::spec::kDeviceNet, name) &&
+        !virtio::spec::feature_bit(virtio::spec::kDeviceBlock, name)) {
       return wrong(uri, fmt::format("features={}: virtio has no feature '{}'", value, item.substr(1)),
-                   "names are the specification's without VIRTIO_F_ or VIRTIO_NET_F_, as in +MRG_RXBUF:-EVENT_IDX");
+                   "names are the specification's without VIRTIO_F_, VIRTIO_NET_F_ or VIRTIO_BLK_F_, as in "
+                   "+MRG_RXBUF:-EVENT_IDX");
     }
     device::BindOptions& options = uri.options;
     for (const std::vector<std::string>* list : {&options.require_features, &options.decline_features}) {
@@ -111,8 +114,13 @@ Result<void> take_features(Uri& uri, const std::string& value) {
   }
 }
 
-Result<void> refuse_disk(Uri& uri, const std::string& /*value*/) {
-  return wrong(uri, "disk= belongs to block devices, and this version has no driver for them", "leave disk= out");
+Result<void> take_disk(Uri& uri, const std::string& value) {
+  if (uri.scheme != Scheme::kQemu) {
+    return wrong(uri, "disk= is for QEMU's block devices", "leave disk= out, or write qemu:virtio-blk-pci,disk=PATH");
+  }
+  if (value.empty()) return wrong(uri, "disk= names no file", "write disk=PATH");
+  uri.spec.disk = value;
+  return {};
 }
 
 struct Reserved {
@@ -121,7 +129,7 @@ struct Reserved {
 };
 constexpr Reserved kReserved[] = {
     {"driver", take_driver}, {"fault", take_fault}, {"wire", take_wire},
-    {"disk", refuse_disk},   {"node", take_node},   {"features", take_features},
+    {"disk", take_disk},     {"node", take_node},   {"features", take_features},
 };
 
 const Reserved* find_reserved(std::string_view key) {

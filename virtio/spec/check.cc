@@ -2,6 +2,7 @@
 // Compares the tables with the kernel's user API headers. Nothing here runs.
 #include <linux/if_ether.h>
 #include <linux/types.h>
+#include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
 #include <linux/virtio_pci.h>
@@ -24,6 +25,7 @@
 #include <bit>
 #include <cstddef>
 
+#include "virtio/spec/blk.h"
 #include "virtio/spec/features.h"
 #include "virtio/spec/ids.h"
 #include "virtio/spec/net.h"
@@ -69,6 +71,16 @@ static_assert(net_feature::kSpeedDuplex == VIRTIO_NET_F_SPEED_DUPLEX);
 static_assert(feature_bit(kDeviceNet, "MRG_RXBUF") == net_feature::kMrgRxbuf &&
               !feature_bit(kDeviceBlock, "MRG_RXBUF"));
 static_assert(feature_name(kDeviceNet, feature::kVersion1) == "VERSION_1" && feature_name(kDeviceNet, 50).empty());
+
+static_assert(blk_feature::kBarrier == VIRTIO_BLK_F_BARRIER && blk_feature::kSizeMax == VIRTIO_BLK_F_SIZE_MAX);
+static_assert(blk_feature::kSegMax == VIRTIO_BLK_F_SEG_MAX && blk_feature::kGeometry == VIRTIO_BLK_F_GEOMETRY);
+static_assert(blk_feature::kRo == VIRTIO_BLK_F_RO && blk_feature::kBlkSize == VIRTIO_BLK_F_BLK_SIZE);
+static_assert(blk_feature::kScsi == VIRTIO_BLK_F_SCSI && blk_feature::kFlush == VIRTIO_BLK_F_FLUSH);
+static_assert(blk_feature::kTopology == VIRTIO_BLK_F_TOPOLOGY && blk_feature::kConfigWce == VIRTIO_BLK_F_CONFIG_WCE);
+static_assert(blk_feature::kMq == VIRTIO_BLK_F_MQ && blk_feature::kDiscard == VIRTIO_BLK_F_DISCARD);
+static_assert(blk_feature::kWriteZeroes == VIRTIO_BLK_F_WRITE_ZEROES &&
+              blk_feature::kSecureErase == VIRTIO_BLK_F_SECURE_ERASE);
+static_assert(feature_bit(kDeviceBlock, "FLUSH") == blk_feature::kFlush && !feature_bit(kDeviceNet, "FLUSH"));
 
 static_assert(pci::kNoVector == VIRTIO_MSI_NO_VECTOR && pci::kIsrConfig == VIRTIO_PCI_ISR_CONFIG);
 static_assert(pci::cap::kId == offsetof(virtio_pci_cap, cap_vndr) &&
@@ -164,5 +176,36 @@ static_assert(net::kHeaderNeedsCsum == VIRTIO_NET_HDR_F_NEEDS_CSUM &&
 static_assert(net::kGsoNone == VIRTIO_NET_HDR_GSO_NONE && net::kGsoTcp4 == VIRTIO_NET_HDR_GSO_TCPV4);
 static_assert(net::kGsoUdp == VIRTIO_NET_HDR_GSO_UDP && net::kGsoTcp6 == VIRTIO_NET_HDR_GSO_TCPV6);
 static_assert(net::kGsoEcn == VIRTIO_NET_HDR_GSO_ECN);
+
+static_assert(blk::config::kCapacity == offsetof(virtio_blk_config, capacity));
+static_assert(blk::config::kSizeMax == offsetof(virtio_blk_config, size_max));
+static_assert(blk::config::kSegMax == offsetof(virtio_blk_config, seg_max));
+static_assert(blk::config::kCylinders == offsetof(virtio_blk_config, geometry.cylinders));
+static_assert(blk::config::kHeads == offsetof(virtio_blk_config, geometry.heads));
+static_assert(blk::config::kSectors == offsetof(virtio_blk_config, geometry.sectors));
+static_assert(blk::config::kBlockSize == offsetof(virtio_blk_config, blk_size));
+static_assert(blk::config::kPhysicalBlockExp == offsetof(virtio_blk_config, physical_block_exp));
+static_assert(blk::config::kAlignmentOffset == offsetof(virtio_blk_config, alignment_offset));
+static_assert(blk::config::kMinIoSize == offsetof(virtio_blk_config, min_io_size));
+static_assert(blk::config::kOptIoSize == offsetof(virtio_blk_config, opt_io_size));
+static_assert(blk::config::kWriteback == offsetof(virtio_blk_config, wce));
+static_assert(blk::config::kNumQueues == offsetof(virtio_blk_config, num_queues));
+static_assert(blk::config::kMaxDiscardSectors == offsetof(virtio_blk_config, max_discard_sectors));
+static_assert(blk::config::kMaxDiscardSeg == offsetof(virtio_blk_config, max_discard_seg));
+static_assert(blk::config::kDiscardAlignment == offsetof(virtio_blk_config, discard_sector_alignment));
+static_assert(blk::config::kMaxWriteZeroes == offsetof(virtio_blk_config, max_write_zeroes_sectors));
+static_assert(blk::config::kMaxWriteZeroesSeg == offsetof(virtio_blk_config, max_write_zeroes_seg));
+static_assert(blk::config::kWriteZeroesMayUnmap == offsetof(virtio_blk_config, write_zeroes_may_unmap));
+static_assert(blk::kTypeIn == VIRTIO_BLK_T_IN && blk::kTypeOut == VIRTIO_BLK_T_OUT);
+static_assert(blk::kTypeFlush == VIRTIO_BLK_T_FLUSH && blk::kTypeGetId == VIRTIO_BLK_T_GET_ID);
+static_assert(blk::kTypeDiscard == VIRTIO_BLK_T_DISCARD && blk::kTypeWriteZeroes == VIRTIO_BLK_T_WRITE_ZEROES);
+static_assert(sizeof(blk::Header) == sizeof(virtio_blk_outhdr) &&
+              offsetof(blk::Header, sector) == offsetof(virtio_blk_outhdr, sector));
+static_assert(sizeof(blk::Range) == sizeof(virtio_blk_discard_write_zeroes) &&
+              offsetof(blk::Range, num_sectors) == offsetof(virtio_blk_discard_write_zeroes, num_sectors) &&
+              offsetof(blk::Range, flags) == offsetof(virtio_blk_discard_write_zeroes, flags));
+static_assert(blk::kRangeUnmap == VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP && blk::kIdBytes == VIRTIO_BLK_ID_BYTES);
+static_assert(blk::kStatusOk == VIRTIO_BLK_S_OK && blk::kStatusIoError == VIRTIO_BLK_S_IOERR);
+static_assert(blk::kStatusUnsupported == VIRTIO_BLK_S_UNSUPP);
 
 }  // namespace upci::inline UPCI_VARIANT::virtio::spec

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Feature bits by name. Sections "Reserved Feature Bits", "Network Device / Feature bits" and "Legacy Interface:
-// Feature bits". Names are the specification's without VIRTIO_F_ and VIRTIO_NET_F_.
+// Feature bits by name. Sections "Reserved Feature Bits", "Network Device / Feature bits", "Block Device / Feature bits" and
+// "Legacy Interface: Feature bits". Names are the specification's without VIRTIO_F_, VIRTIO_NET_F_ and VIRTIO_BLK_F_.
 #pragma once
 
 #include <cstdint>
@@ -65,6 +65,26 @@ inline constexpr unsigned kStandby = 62;
 inline constexpr unsigned kSpeedDuplex = 63;
 }  // namespace net_feature
 
+/// Bits of the block device.
+namespace blk_feature {
+inline constexpr unsigned kBarrier = 0;  // legacy only
+inline constexpr unsigned kSizeMax = 1;
+inline constexpr unsigned kSegMax = 2;
+inline constexpr unsigned kGeometry = 4;
+inline constexpr unsigned kRo = 5;
+inline constexpr unsigned kBlkSize = 6;
+inline constexpr unsigned kScsi = 7;  // legacy only
+inline constexpr unsigned kFlush = 9;
+inline constexpr unsigned kTopology = 10;
+inline constexpr unsigned kConfigWce = 11;
+inline constexpr unsigned kMq = 12;
+inline constexpr unsigned kDiscard = 13;
+inline constexpr unsigned kWriteZeroes = 14;
+inline constexpr unsigned kLifetime = 15;
+inline constexpr unsigned kSecureErase = 16;
+inline constexpr unsigned kZoned = 17;
+}  // namespace blk_feature
+
 struct FeatureName {
   std::string_view name;
   unsigned bit;
@@ -121,12 +141,32 @@ inline constexpr FeatureName kNetFeatureNames[] = {
     {"SPEED_DUPLEX", net_feature::kSpeedDuplex},
 };
 
+inline constexpr FeatureName kBlkFeatureNames[] = {
+    {"BARRIER", blk_feature::kBarrier},
+    {"SIZE_MAX", blk_feature::kSizeMax},
+    {"SEG_MAX", blk_feature::kSegMax},
+    {"GEOMETRY", blk_feature::kGeometry},
+    {"RO", blk_feature::kRo},
+    {"BLK_SIZE", blk_feature::kBlkSize},
+    {"SCSI", blk_feature::kScsi},
+    {"FLUSH", blk_feature::kFlush},
+    {"TOPOLOGY", blk_feature::kTopology},
+    {"CONFIG_WCE", blk_feature::kConfigWce},
+    {"MQ", blk_feature::kMq},
+    {"DISCARD", blk_feature::kDiscard},
+    {"WRITE_ZEROES", blk_feature::kWriteZeroes},
+    {"LIFETIME", blk_feature::kLifetime},
+    {"SECURE_ERASE", blk_feature::kSecureErase},
+    {"ZONED", blk_feature::kZoned},
+};
+
 /// The 64-bit mask of one feature bit.
 constexpr std::uint64_t mask_of(unsigned bit) noexcept { return std::uint64_t{1} << bit; }
 
 /// The names of the bits that only this device type has; empty for types without a table.
 constexpr std::span<const FeatureName> device_feature_names(std::uint32_t device_id) noexcept {
   if (device_id == 1) return kNetFeatureNames;
+  if (device_id == 2) return kBlkFeatureNames;
   return {};
 }
 
