@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/device/fake_device.h"
 
 namespace upci::inline UPCI_VARIANT::test {
@@ -50,8 +52,8 @@ TEST(Quarantine, MemoryOfADeviceThatIsNotProvenQuietStaysAndIsCounted) {
     device->status.store(1);
     const Report report = context->probe(device, 5ms);
     EXPECT_EQ(report.result, "stuck");
-    ASSERT_FALSE(report.notes.empty());
-    EXPECT_NE(report.notes[0].find("quarantine"), std::string::npos);
+    EXPECT_TRUE(std::ranges::any_of(
+        report.notes, [](const std::string& note) { return note.find("quarantine") != std::string::npos; }));
     EXPECT_EQ(device->dma().live(), 1);
     EXPECT_EQ(device::quarantine::totals().regions, before.regions + 1);
     EXPECT_EQ(device::quarantine::totals().bytes, before.bytes + 4096);
