@@ -3,13 +3,14 @@
 // records their being switched out (platform::SwitchWatch), the record wakes an idle worker of the same CPU, and that one
 // takes the sleeper out of the count and goes on with the next item. Kernel: wq_worker_sleeping, called by its scheduler.
 //
-// Nobody tells when the sleeper runs again. So whoever is about to start an item looks (look_for_awake), and the sleeper
-// itself says so when its item ends or passes a framework wait.
+// That the sleeper runs again is recorded, too, but may be found late: the record's reader wants the same CPU. So whoever is
+// about to start an item looks (look_for_awake), and the sleeper itself says so when its item ends or passes a framework wait.
 #include <mutex>
 
 #include "base/log.h"
 #include "workqueue/engine_state.h"
 #include "workqueue/latency.h"
+#include "workqueue/overseer.h"
 #include "workqueue/worker_pool.h"
 
 namespace upci::inline UPCI_VARIANT {
@@ -39,9 +40,23 @@ void WorkerPool::unwatch(Worker& worker) noexcept {
   worker.watch_.reset();
 }
 
-/// A record says that the worker was switched out. Preempted, or running again: nothing has changed.
+/// A record says that the worker was switched out or in. What is preempted does not sleep.
 void WorkerPool::note_switch(Worker& worker) noexcept {
-  if (worker.watch_->rearm(*worker.probe_) == platform::SwitchWatch::State::kBlocked) note_asleep(worker);
+  if (rearm(worker) == platform::SwitchWatch::State::kBlocked) {
+    note_asleep(worker);
+  } else if (worker.unannounced_) {
+    note_awake(worker);
+  }
+  ask_to_rearm(worker);
+}
+
+platform::SwitchWatch::State WorkerPool::rearm(Worker& worker) noexcept {
+  return worker.watch_->rearm(*worker.probe_, identity_.cpu.os_cpu);
+}
+
+/// Whoever stands by for a preempted worker has its CPU, so that the overseer, from another CPU or later, has to look.
+void WorkerPool::ask_to_rearm(const Worker& worker) noexcept {
+  if (worker.counts_ && worker.watch_ && worker.watch_->lapsed()) engine_.overseer().note_lapse();
 }
 
 /// One that sleeps for the pool's lock, which the caller has, is between two items: nobody need stand in for it.
@@ -72,10 +87,12 @@ void WorkerPool::look_for_awake() noexcept {
     for (Worker* worker = bucket; worker != nullptr; worker = worker->next_busy_) {
       if (!worker->unannounced_) continue;
       using State = platform::SwitchWatch::State;
-      const bool asleep = worker->watch_ ? worker->watch_->state() == State::kBlocked ||
-                                               worker->watch_->rearm(*worker->probe_) == State::kBlocked
-                                         : worker->probe_->asleep();
-      if (!asleep) note_awake(*worker);
+      const bool asleep = worker->watch_
+                              ? worker->watch_->state() == State::kBlocked || rearm(*worker) == State::kBlocked
+                              : worker->probe_->asleep();
+      if (asleep) continue;
+      note_awake(*worker);
+      ask_to_rearm(*worker);
     }
   }
 }

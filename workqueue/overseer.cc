@@ -16,7 +16,7 @@ using namespace std::chrono_literals;
 
 constexpr Nanoseconds kStayAwake = 1s;        // after the last item, so that steady light load wakes nobody
 constexpr Nanoseconds kLookForCpus = 1s;      // while anything runs
-constexpr Nanoseconds kSampleSleepers = 1ms;  // where only sampling tells that a worker sleeps
+constexpr Nanoseconds kSampleSleepers = 1ms;  // where only sampling tells that a worker sleeps, or a watch has lapsed
 
 }  // namespace
 
@@ -67,7 +67,8 @@ void Overseer::run() {
     if (busy) last_busy = now;
     if (now - last_busy < kStayAwake) {
       // A call in between only means that it looks a little earlier.
-      platform::wait_word(bell_, rung, now + (busy ? period : rest));
+      const bool soon = looks_soon_.load(std::memory_order_relaxed);
+      platform::wait_word(bell_, rung, now + (soon ? std::min(period, kSampleSleepers) : busy ? period : rest));
       continue;
     }
     // From here on whoever begins to run calls. One more look for those that began before (as in note_running()).
@@ -84,6 +85,7 @@ void Overseer::run() {
 bool Overseer::tick() {
   const platform::TimePoint now = platform::Clock::now();
   bool busy = false;
+  looks_soon_.store(false, std::memory_order_seq_cst);  // before it looks: what lapses behind its back is announced
   engine_.for_each_pool([&](WorkerPool& pool) { busy = tick(pool, now) || busy; });
   if (busy && now - cpus_seen_at_ >= kLookForCpus) {
     cpus_seen_at_ = now;
@@ -110,6 +112,7 @@ bool Overseer::tick(WorkerPool& pool, platform::TimePoint now) {
     }
     look_for_hogs(pool);
     if (waiting && engine_.options().blocking == BlockingTier::kSampling) look_for_sleepers(pool);
+    if (engine_.options().blocking == BlockingTier::kSwitches) look_for_lapses(pool);
     pool.kick();
   }
   find_worker(pool);
@@ -170,6 +173,17 @@ void Overseer::look_for_sleepers(WorkerPool& pool) {
   for (Worker* bucket : pool.busy_) {
     for (Worker* worker = bucket; worker != nullptr; worker = worker->next_busy_) {
       if (worker->probe_ && worker->counts_ && worker->probe_->asleep()) pool.note_asleep(*worker);
+    }
+  }
+}
+
+/// Tier 2: a worker that was found preempted is not watched until it is found running. Under the pool's lock.
+void Overseer::look_for_lapses(WorkerPool& pool) {
+  for (Worker* bucket : pool.busy_) {
+    for (Worker* worker = bucket; worker != nullptr; worker = worker->next_busy_) {
+      if (!worker->counts_ || !worker->watch_ || !worker->watch_->lapsed()) continue;
+      if (pool.rearm(*worker) == platform::SwitchWatch::State::kBlocked) pool.note_asleep(*worker);
+      if (worker->watch_->lapsed()) looks_soon_.store(true, std::memory_order_seq_cst);
     }
   }
 }

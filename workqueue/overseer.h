@@ -21,7 +21,7 @@ class WorkerPool;
 
 /// The engine's own thread. It does what the kernel has timers and its scheduler's tick for: finds threads for pools that
 /// lack one and calls rescuers meanwhile, looks after items that compute for too long, after pools that do not progress,
-/// after workers that sleep unannounced where nothing else tells, and after CPUs that come and go. While no item runs and none
+/// after workers that sleep unannounced where nothing else tells, after watches that have lapsed, and after CPUs that come and go. While no item runs and none
 /// waits, it sleeps. Kernel: maybe_create_worker, wq_worker_tick, wq_watchdog_timer_fn, kthreadd.
 ///
 /// A = atomic; O = its own thread only.
@@ -40,6 +40,10 @@ class Overseer {
   void note_running() noexcept {
     if (parked_.load(std::memory_order_seq_cst)) [[unlikely]]
       call();
+  }
+  /// A worker's watch has lapsed: its sleep would go unnoticed until the overseer looks. Under its pool's lock.
+  void note_lapse() noexcept {
+    if (!looks_soon_.load(std::memory_order_seq_cst)) call();
   }
 
  private:
@@ -61,6 +65,7 @@ class Overseer {
   bool tick(WorkerPool& pool, platform::TimePoint now);
   void look_for_hogs(WorkerPool& pool);
   void look_for_sleepers(WorkerPool& pool);
+  void look_for_lapses(WorkerPool& pool);
   void look_for_stall(WorkerPool& pool, platform::TimePoint now);
   void find_worker(WorkerPool& pool);
   void note_hog(const WorkerPool& pool, const Worker& worker, platform::Nanoseconds used);
@@ -74,6 +79,7 @@ class Overseer {
   platform::Atomic<std::uint32_t> bell_{0};   // A: counts calls
   platform::Atomic<bool> parked_{false};      // A: it sleeps until called
   platform::Atomic<bool> stopping_{false};    // A
+  platform::Atomic<bool> looks_soon_{false};  // A: a watch was still lapsed at this tick
   platform::TimePoint cpus_seen_at_{};        // O
   std::unique_ptr<CpuTouch> touch_;           // O: made when a pool is first suspected to be stalled
   std::map<std::uintptr_t, HogRecord> hogs_;  // O: by function

@@ -175,6 +175,8 @@ class WorkerPool {
   void watch(Worker& worker);
   void unwatch(Worker& worker) noexcept;
   void note_switch(Worker& worker) noexcept;
+  platform::SwitchWatch::State rearm(Worker& worker) noexcept;
+  void ask_to_rearm(const Worker& worker) noexcept;
   void note_asleep(Worker& worker) noexcept;
   void note_awake(Worker& worker) noexcept;
   void look_for_awake() noexcept;

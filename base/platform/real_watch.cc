@@ -168,15 +168,27 @@ bool SwitchWatch::slept_since_armed() const noexcept {
   return judge(tail().load(std::memory_order_acquire), state, next, slept) && slept;
 }
 
-SwitchWatch::State SwitchWatch::rearm(const ThreadProbe& probe) noexcept {
-  std::uint64_t word = tail().load(std::memory_order_acquire);
-  if (detail::SwitchWindow::unpack(word).armed) {
+bool SwitchWatch::lapsed() const noexcept {
+  return detail::SwitchWindow::unpack(tail().load(std::memory_order_acquire)).lapsed();
+}
+
+SwitchWatch::State SwitchWatch::rearm(const ThreadProbe& probe, int cpu) noexcept {
+  for (;;) {
+    std::uint64_t word = tail().load(std::memory_order_acquire);
+    const detail::SwitchWindow window = detail::SwitchWindow::unpack(word);
+    if (!window.armed && !window.lapsed()) break;
     State state = State::kUnknown;
     detail::SwitchWindow next;
     bool slept = false;
     judge(word, state, next, slept);
+    if (next.state == State::kUnknown && this_thread::current_cpu() == cpu && !probe.asleep()) {
+      next.state = State::kPreempted;
+    }
+    next.armed = next.state != State::kPreempted;
     // Only if the watched thread has not armed or disarmed by itself: then it knows better.
-    tail().compare_exchange_strong(word, next.pack(), std::memory_order_seq_cst);
+    if (!tail().compare_exchange_strong(word, next.pack(), std::memory_order_seq_cst)) break;
+    // Without room the tail stands just behind the head: if that has moved meanwhile, nearly the whole ring is open.
+    if (next.armed || static_cast<std::uint32_t>(head()) == next.from) break;
   }
   // A switch that was dropped before that store shows in the count, or the state before was unknown already.
   const State state = this->state();

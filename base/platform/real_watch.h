@@ -64,8 +64,14 @@ class SwitchWatch {
 
   /// For another thread that took an event, or is about to wait for one: arms again, unless the watched thread has disarmed
   /// meanwhile, and says what it does: never kUnknown. Where the records do not tell, `probe` is asked, with a system
-  /// call. What the thread does after that is reported again. One caller at a time.
-  State rearm(const ThreadProbe& probe) noexcept;
+  /// call. What the thread does after that is reported again; but not when it is preempted (lapsed() is true then). A
+  /// caller on `cpu`, the one CPU that the thread is meant to run on, has taken it from the thread; -1: it may run
+  /// anywhere. One caller at a time.
+  State rearm(const ThreadProbe& probe, int cpu = -1) noexcept;
+
+  /// Any thread, at any time: whether nothing is reported because rearm() found the thread preempted, and its being switched in
+  /// would have been reported, too. rearm() has to be called again, from another CPU or later.
+  bool lapsed() const noexcept;
 
   /// Really blocks and yields in threads of its own, and checks that the records tell the one from the other.
   /// Errors: create()'s; kSystem when nothing was reported within two seconds, or a yield as a sleep.

@@ -115,17 +115,23 @@ SwitchWatch::State SwitchWatch::state() const noexcept {
   return detail::judge(state_->window, state_->records, state_->ins);
 }
 
-SwitchWatch::State SwitchWatch::rearm(const ThreadProbe& probe) noexcept {
+SwitchWatch::State SwitchWatch::rearm(const ThreadProbe& probe, int cpu) noexcept {
   point();
   WatchState& watch = *state_;
-  if (watch.window.armed) {
-    const State before = detail::judge(watch.window, watch.records, watch.ins);
-    watch.window = {.ins = watch.ins, .armed = true, .state = before};
+  if (watch.window.armed || watch.window.lapsed()) {
+    State before = detail::judge(watch.window, watch.records, watch.ins);
+    if (before == State::kUnknown && this_thread::current_cpu() == cpu && !probe.asleep()) before = State::kPreempted;
+    watch.window = {.ins = watch.ins, .armed = before != State::kPreempted, .state = before};
     watch.records = {};
   }
   const State now = state();
   if (now != State::kUnknown) return now;
   return probe.asleep() ? State::kBlocked : State::kRunning;
+}
+
+bool SwitchWatch::lapsed() const noexcept {
+  point();
+  return state_->window.lapsed();
 }
 
 Result<void> SwitchWatch::self_test() {

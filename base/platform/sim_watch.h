@@ -50,7 +50,8 @@ class SwitchWatch {
   void arm() noexcept;
   void disarm() noexcept;
   State state() const noexcept;
-  State rearm(const ThreadProbe& probe) noexcept;
+  State rearm(const ThreadProbe& probe, int cpu = -1) noexcept;
+  bool lapsed() const noexcept;
   static Result<void> self_test();
 
  private:

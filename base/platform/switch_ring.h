@@ -7,6 +7,11 @@
 //   high half  how often the thread had been switched in by then (the kernel counts that in the mapped page's `lock`,
 //              by two, whether or not there is room for a record)
 //   low half   where the room ends, plus 1, plus a code in the low three bits: what the thread did then, and whether armed
+//
+// A preempted thread is switched in next, and that would be recorded, and wake whoever looks, which on the same CPU preempts
+// the thread again, and so on without end. So a look that finds it preempted does not leave room: the watch has lapsed
+// until somebody looks and finds the thread on a CPU again, or asleep.
+//
 // A switch record has 8 bytes; the first one after a drop has 24 more, which say how many were dropped. kRoom holds that
 // one, which is the usual case: one record, one wake-up for each time of arming. If nothing was dropped before, it holds
 // four. Switches in are counted in any case, so "runs again" is known from the count where its record was dropped.
@@ -50,6 +55,9 @@ struct SwitchWindow {
             .armed = armed,
             .state = static_cast<SwitchState>(code & 3U)};
   }
+
+  /// Not armed, and not because the watched thread disarmed, which was running then.
+  bool lapsed() const noexcept { return !armed && state == SwitchState::kPreempted; }
 };
 
 /// What the records since a window's beginning were.

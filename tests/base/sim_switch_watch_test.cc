@@ -53,6 +53,10 @@ void with_worker(Body body, Look look) {
 void wait_blocked(EventQueue& queue, SwitchWatch& watch, const ThreadProbe& probe) {
   std::array<Event, 2> events;
   do {
+    if (watch.lapsed()) {  // found preempted: nothing is reported until it is looked at again
+      platform::this_thread::sleep_until(Clock::now() + milliseconds(1));
+      continue;
+    }
     EXPECT_EQ(queue.wait(events).events, 1U);
     EXPECT_EQ(events[0].token, 7U);
   } while (watch.rearm(probe) != State::kBlocked);
@@ -139,6 +143,35 @@ TEST(SimSwitchWatch, RearmingReportsEverySleepOfOneArming) {
           }
         });
   });
+}
+
+TEST(SimSwitchWatch, WhatWasFoundPreemptedIsNotReportedUntilItIsLookedAtAgain) {
+  int lapses = 0;
+  test::for_each_seed(300, [&lapses] {
+    Atomic<int> stage{0};
+    with_worker(
+        [&](SwitchWatch& watch) {
+          watch.arm();
+          for (int i = 0; i < 40; ++i) {
+            platform::this_thread::yield();
+            sim::consume(milliseconds(1));
+          }
+          stage.store(1);
+        },
+        [&](EventQueue& queue, SwitchWatch& watch, const ThreadProbe& probe) {
+          std::array<Event, 2> events;
+          while (stage.load() == 0) {
+            (void)queue.wait(events, Clock::now() + milliseconds(2));
+            (void)watch.rearm(probe);
+            if (!watch.lapsed()) continue;
+            lapses++;
+            (void)queue.wait(events, Clock::now());  // what was reported before
+            EXPECT_TRUE(queue.wait(events, Clock::now() + milliseconds(5)).timed_out);
+            EXPECT_TRUE(watch.lapsed() || stage.load() == 1);
+          }
+        });
+  });
+  EXPECT_GT(lapses, 0);
 }
 
 TEST(SimSwitchWatch, PreemptionsAreReportedInSomeSeeds) {

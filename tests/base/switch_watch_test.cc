@@ -72,9 +72,13 @@ class SwitchWatchTest : public testing::Test {
   /// Waits for events until the thread is reported as blocked.
   bool wait_blocked(SwitchWatch& watch, const ThreadProbe& probe) {
     std::array<Event, 2> events;
-    for (;;) {
-      if (queue_.wait(events, patience()).timed_out) return false;
-      if (events[0].token != 7) return false;
+    for (const auto end = patience();;) {
+      // Found preempted: nothing is reported until it is looked at again.
+      const bool look = watch.lapsed();
+      const auto until = look ? Clock::now() + std::chrono::milliseconds(1) : end;
+      const bool timed_out = queue_.wait(events, until).timed_out;
+      if (timed_out && (!look || Clock::now() > end)) return false;
+      if (!timed_out && events[0].token != 7) return false;
       if (watch.rearm(probe) == State::kBlocked) return true;
     }
   }

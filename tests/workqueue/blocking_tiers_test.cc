@@ -222,6 +222,27 @@ TEST_P(BlockingTiers, Rule08AnItemThatIsPreemptedLetsNoneStart) {
   EXPECT_EQ(wakeups(), before);
 }
 
+/// Each look of a standby takes the CPU from the item once more. Were that a reason for the next look, there would be no end:
+/// tens of thousands of looks a second, and half of the CPU gone, for as long as the item runs.
+TEST_P(BlockingTiers, Rule08ThatAnItemWasPreemptedIsLookedAtOnce) {
+  constexpr unsigned kTimes = 20;
+  const std::uint64_t looks = engine_->stats(cpu_).switch_wakeups;
+  unsigned long taken = 0;
+  {
+    Pair pair(*engine_, cpu_);
+    auto rival = platform::Thread::create({.name = "rival", .cpu = os_cpu_}, [] {
+      for (unsigned i = 0; i < kTimes; i++) sleep_for(2ms);
+    });
+    ASSERT_TRUE(rival.has_value()) << rival.error().message();
+    rival->join();
+    taken = preemptions(pair.thread());
+    pair.send_on();
+    EXPECT_TRUE(pair.next_starts());
+  }
+  // Once for each time that somebody else took the CPU, be it this machine's business; the storm has thousands.
+  EXPECT_LE(engine_->stats(cpu_).switch_wakeups - looks, 20 * kTimes) << "the CPU was taken " << taken << " times";
+}
+
 TEST_P(BlockingTiers, Rule08AnItemThatYieldsLetsNoneStart) {
   const std::uint64_t before = wakeups();
   beside_a_rival([this] {

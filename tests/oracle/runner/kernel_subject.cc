@@ -35,6 +35,8 @@ class KernelSubject final : public Subject {
     return lines;
   }
 
+  bool waits_uninterruptibly() const override { return true; }
+
   void quit() override { (void)command("quit"); }
 
  private:

@@ -17,7 +17,7 @@ struct Look {
   unsigned long switches = 0;
 };
 
-Look look_at(const std::filesystem::path& task) {
+Look look_at(const std::filesystem::path& task, bool uninterruptible) {
   Look found;
   std::ifstream status(task / "status");
   for (std::string line; std::getline(status, line);) {
@@ -25,8 +25,8 @@ Look look_at(const std::filesystem::path& task) {
     if (colon == std::string::npos) continue;
     const std::string_view name = std::string_view(line).substr(0, colon);
     if (name == "State") {
-      // D: uninterruptible, as waits in the kernel are.
-      found.sleeps = line.find("\tS", colon) != std::string::npos || line.find("\tD", colon) != std::string::npos;
+      found.sleeps = line.find("\tS", colon) != std::string::npos ||
+                     (uninterruptible && line.find("\tD", colon) != std::string::npos);
     } else if (name == "voluntary_ctxt_switches" || name == "nonvoluntary_ctxt_switches") {
       found.switches += std::strtoul(line.c_str() + colon + 1, nullptr, 10);
     }
@@ -42,7 +42,7 @@ bool Rest::look(const std::set<platform::ThreadId>& spinning) {
   for (const auto& task : std::filesystem::directory_iterator("/proc/self/task", trouble)) {
     const auto thread = static_cast<platform::ThreadId>(std::atoi(task.path().filename().c_str()));
     if (thread == platform::this_thread::id() || spinning.contains(thread)) continue;
-    const Look found = look_at(task.path());
+    const Look found = look_at(task.path(), uninterruptible_);
     if (!found.sleeps) {
       slept_.clear();
       return false;

@@ -13,11 +13,15 @@ namespace upci::inline UPCI_VARIANT::oracle {
 /// not yet have come to where it waits, on a machine that is busy with other things; what it finds there depends on it.
 class Rest {
  public:
+  /// `uninterruptible`: a thread in state D is at rest, too.
+  explicit Rest(bool uninterruptible) noexcept : uninterruptible_(uninterruptible) {}
+
   /// True when each thread but the caller and `spinning` sleeps, did so at the call before, and has not run in between: so
   /// there was a time at which all of them slept at once. From there on only time, or the caller, can make one run.
   bool look(const std::set<platform::ThreadId>& spinning);
 
  private:
+  const bool uninterruptible_;
   std::map<platform::ThreadId, unsigned long> slept_;  // how often each had been switched out; empty: not all slept
 };
 

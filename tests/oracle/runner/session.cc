@@ -8,6 +8,8 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
+#include <sstream>
 #include <thread>
 
 #include "base/platform.h"
@@ -105,7 +107,11 @@ std::vector<std::vector<std::string>> windows(const std::vector<std::string>& tr
 class Run {
  public:
   Run(const Script& script, Subject& subject, const Patience& patience, const std::vector<std::string>* expected)
-      : script_(script), subject_(subject), patience_(patience), transcript_(script) {
+      : script_(script),
+        subject_(subject),
+        patience_(patience),
+        transcript_(script),
+        rest_(subject.waits_uninterruptibly()) {
     if (expected != nullptr) expected_ = windows(*expected);
     for (int i = 1; i <= script.threads; i++) actors_.push_back(std::make_unique<Actor>(subject, i));
   }
@@ -177,6 +183,21 @@ class Run {
     return due_ && Clock::now() >= *due_;
   }
 
+  /// Keeps which items are between two of their steps: on their way to the next one.
+  void note_items(const std::string& log) {
+    std::istringstream lines(log);
+    for (std::string line; std::getline(lines, line);) {
+      const std::vector<std::string> words = words_of(line);
+      if (words.size() < 2 || std::ranges::find(script_.works, words[1], &WorkSpec::name) == script_.works.end())
+        continue;
+      if (words[0] == "start" || words[0] == "return") {
+        between_.insert(words[1]);
+      } else if (words[0] == "call" || words[0] == "end") {
+        between_.erase(words[1]);
+      }
+    }
+  }
+
   /// Waits until the line has had its effect.
   std::vector<std::string> settle(const Line& line, bool skipped, const std::vector<std::string>* expected,
                                   std::string& log) {
@@ -191,6 +212,7 @@ class Run {
     for (bool rested = false;;) {
       if (const std::string more = subject_.read_log(); !more.empty()) {
         log += more;
+        note_items(more);
         last = Clock::now();
         called = called || log.find(call) != std::string::npos;
         returned = returned || log.find(back) != std::string::npos;
@@ -201,7 +223,7 @@ class Run {
       if (rested || now - begun > patience_.longest + patience_.quiet) return shown;
       const auto quiet = expected != nullptr ? patience_.settled : returned ? patience_.quiet : patience_.blocked;
       // What is logged as begun may not have come to where it waits, and the next line must find it there.
-      rested = called && (expected == nullptr || shown == *expected) && now - last >= quiet &&
+      rested = called && between_.empty() && (expected == nullptr || shown == *expected) && now - last >= quiet &&
                rest_.look(subject_.spinning());
       if (!rested) std::this_thread::sleep_for(kPoll);
     }
@@ -228,6 +250,7 @@ class Run {
   const Patience patience_;
   Transcript transcript_;
   Rest rest_;
+  std::set<std::string> between_;         // items between two steps
   std::optional<Clock::time_point> due_;  // the first timer that can go off before the next `elapse`
   std::vector<std::vector<std::string>> expected_;
   const std::vector<std::string> nothing_;

@@ -31,6 +31,8 @@ class Subject {
   virtual std::string read_log() = 0;
   /// The threads of this process that keep their CPU at a gate: they have come to where they wait.
   virtual std::set<platform::ThreadId> spinning() { return {}; }
+  /// Whether its calls wait in state D. Elsewhere that state is a page on its way from the disk, and passes by itself.
+  virtual bool waits_uninterruptibly() const { return false; }
   /// Opens all gates, thaws and cancels, so that every command that still blocks comes to its end.
   virtual void quit() = 0;
 };
