@@ -70,7 +70,7 @@ class RxQueue {
   std::size_t receive(std::span<Packet*> packets) {
     if (!kept_.empty()) [[unlikely]]
       return take_kept(packets);
-    const std::size_t count = poll(packets);
+    const std::size_t count = collect(packets);
     if (slots_ - ring_.in_flight() >= refill_at_) refill();
     return count;
   }
@@ -102,7 +102,7 @@ class RxQueue {
   void take_back() {
     std::array<Packet*, kBurst> frames;
     while (!broken() && ring_.has_used()) {
-      const std::size_t count = poll(frames);
+      const std::size_t count = collect(frames);
       kept_.insert(kept_.end(), frames.begin(), frames.begin() + static_cast<std::ptrdiff_t>(count));
     }
     detach();
@@ -145,7 +145,7 @@ class RxQueue {
   };
 
   /// Takes up to packets.size() frames out of the ring.
-  std::size_t poll(std::span<Packet*> packets) {
+  std::size_t collect(std::span<Packet*> packets) {
     Burst burst;
     burst.frames = packets;
     ring_.poll(std::min(packets.size(), kBurst), [&](void* cookie, std::uint32_t length) {
