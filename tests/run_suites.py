@@ -27,7 +27,7 @@ QUICK_LABELS = ["unit", "sim", "cli", "house"]
 # Suites of real threads and real time run one program at a time: their bounds are on this machine's clock.
 ALONE = {"unit", "qemu", "real", "cli", "lab"}
 # Without these the run was no run. (The simulated variant is single-threaded and not built for tsan.)
-REQUIRED = {"release": {"unit", "sim", "house", "mutations"}, "asan": {"unit", "sim"}, "tsan": {"unit"}}
+REQUIRED = {"release": {"unit", "sim", "house", "mutations"}, "asan": {"unit", "sim"}, "tsan": {"unit", "mutations"}}
 TIDY_FOLDERS = ["base", "workqueue", "device", "pci", "vfio", "virtio", "emulation", "drivers"]
 # addr2line comes with the compiler; llvm-symbolizer would be one more package.
 SANITIZER_OPTIONS = {
