@@ -309,6 +309,7 @@ TEST(BlkGone, UnderLoadFromManyThreadsEachCallEnds) {
   if (testing::Test::HasFatalFailure()) return;
   auto* disk = bench.find<Disk>();
   ASSERT_NE(disk, nullptr);
+  const Deadline limit = soon();
   std::vector<platform::Thread> threads;
   platform::Atomic<unsigned> done{0}, gone{0};
   for (int queue = 0; queue < 4; ++queue) {
@@ -321,6 +322,8 @@ TEST(BlkGone, UnderLoadFromManyThreadsEachCallEnds) {
           done.fetch_add(1);
           continue;
         }
+        // A QEMU that is told to quit may still end a read with an error of the disk, before it goes.
+        if (io.result.error().verdict != Verdict::kGone && !limit.expired()) continue;
         if (io.result.error().verdict == Verdict::kGone) gone.fetch_add(1);
         return;
       }
@@ -328,7 +331,6 @@ TEST(BlkGone, UnderLoadFromManyThreadsEachCallEnds) {
     ASSERT_TRUE(thread);
     threads.push_back(std::move(*thread));
   }
-  const Deadline limit = soon();
   while (done.load() < 100 && !limit.expired()) sleep_for(1ms);
   EXPECT_GE(done.load(), 100U);
   Monitor(folder).run(R"({"execute":"quit"})");
