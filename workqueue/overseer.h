@@ -21,8 +21,8 @@ class WorkerPool;
 
 /// The engine's own thread. It does what the kernel has timers and its scheduler's tick for: finds threads for pools that
 /// lack one and calls rescuers meanwhile, looks after items that compute for too long, after pools that do not progress,
-/// after workers that sleep unannounced where nothing else tells, after watches that have lapsed, and after CPUs that come and go. While no item runs and none
-/// waits, it sleeps. Kernel: maybe_create_worker, wq_worker_tick, wq_watchdog_timer_fn, kthreadd.
+/// after workers that sleep unannounced where nothing else tells, after watches that have lapsed, and after CPUs that come and
+/// go. While no item runs and none waits, it sleeps. Kernel: maybe_create_worker, wq_worker_tick, wq_watchdog_timer_fn, kthreadd.
 ///
 /// A = atomic; O = its own thread only.
 class Overseer {
