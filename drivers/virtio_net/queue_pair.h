@@ -213,7 +213,9 @@ class QueuePair {
     tx_runs_.add();
     {
       const std::lock_guard lock(tx_mutex_);
-      if (nic_.blocked()) return;
+      // Interrupts are left out only where the device heeds the hint: in polled use one may come all the same, and the
+      // transmitting thread, which takes no lock then, is at the ring.
+      if (!nic_.interrupt_mode() || nic_.blocked()) return;
       tx_.disable_interrupts();
       tx_wanted_.store(false, std::memory_order_release);
       tx_.reclaim();
