@@ -123,7 +123,7 @@ TEST(Qemu, CardWithoutMsixWorksPolledAndByItsLine) {
 }
 
 TEST(Qemu, DeviceWithoutADriverIsSaidSo) {
-  const Outcome outcome = run_upci({"probe", "qemu:edu", "qemu:virtio-balloon-pci", "--json"});
+  const Outcome outcome = run_upci({"probe", "qemu:pci-testdev", "qemu:virtio-balloon-pci", "--json"});
   EXPECT_EQ(outcome.exit_code, 4) << outcome;
   for (const json& device : outcome.json()["devices"]) EXPECT_EQ(device["result"], "no_driver") << outcome;
   EXPECT_FALSE(outcome.left_processes);
