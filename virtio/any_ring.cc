@@ -25,6 +25,7 @@ class RingOf final : public AnyRing {
   const QueueAddresses& addresses() const noexcept override { return addresses_; }
   bool add(std::span<const Segment> chain, void* cookie) override { return ring_.add(chain, cookie); }
   bool publish() override { return ring_.publish(); }
+  std::uint16_t next_position() const noexcept override { return ring_.next_position(); }
   bool enable_interrupts() override { return ring_.enable_interrupts(); }
   void disable_interrupts() override { ring_.disable_interrupts(); }
   std::size_t poll(std::span<Used> used) override {

@@ -37,9 +37,10 @@ class AnyRing {
   virtual ~AnyRing() = default;
   virtual std::uint16_t size() const noexcept = 0;
   virtual const QueueAddresses& addresses() const noexcept = 0;
-  /// As SplitRing::add(), publish(), enable_interrupts() and disable_interrupts().
+  /// As SplitRing::add(), publish(), next_position(), enable_interrupts() and disable_interrupts().
   virtual bool add(std::span<const Segment> chain, void* cookie) = 0;
   virtual bool publish() = 0;
+  virtual std::uint16_t next_position() const noexcept = 0;
   virtual bool enable_interrupts() = 0;
   virtual void disable_interrupts() = 0;
   /// Takes up to used.size() used chains, oldest first; returns how many.

@@ -11,6 +11,10 @@ namespace {
 
 constexpr std::uint64_t kVersion1 = spec::mask_of(spec::feature::kVersion1);
 constexpr std::uint64_t kAccessPlatform = spec::mask_of(spec::feature::kAccessPlatform);
+// Which every driver can use: its rings and notifiers know the one; the other says that the device needs the barriers of
+// hardware, which these rings use always (C++ fences: on x86-64 the same instructions as between CPUs; section "Reserved Feature Bits").
+constexpr std::uint64_t kPlatformBits =
+    spec::mask_of(spec::feature::kNotificationData) | spec::mask_of(spec::feature::kOrderPlatform);
 // The legacy interface has 32 feature bits only.
 constexpr std::uint64_t kLegacyBits = 0xffff'ffffU;
 
@@ -81,7 +85,7 @@ Result<std::uint64_t> negotiate(const FeatureTable& table, std::uint64_t offered
     // Section "Reserved Feature Bits": "A driver MUST accept VIRTIO_F_VERSION_1 if it is offered", and a modern device
     // offers it. "A driver SHOULD accept VIRTIO_F_ACCESS_PLATFORM if it is offered, and it MUST then either disable the
     // IOMMU or configure the IOMMU to translate bus addresses" (the DMA space does that).
-    wanted |= kVersion1 | kAccessPlatform;
+    wanted |= kVersion1 | kAccessPlatform | kPlatformBits;
     required |= kVersion1;
   }
 

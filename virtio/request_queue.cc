@@ -192,7 +192,7 @@ void RequestQueue::submit(Run& run) {
     added = true;
   }
   run.lent_count = 0;
-  if (added && ring_->publish()) notifier_->notify();
+  if (added && ring_->publish()) notifier_->notify(ring_->next_position());
   if (others) wake_all();  // somebody may wait for a slot
 }
 

@@ -55,6 +55,8 @@ class SplitRing {
   /// Chains that the device has and has not given back.
   std::uint16_t in_flight() const noexcept { return in_flight_; }
   const RingCounters& counters() const noexcept { return *counters_; }
+  /// Where the driver goes on, as a device wants to be told with NOTIFICATION_DATA. Section "Driver Notifications".
+  std::uint16_t next_position() const noexcept { return published_; }
   bool broken() const noexcept { return fault_ != RingFault::kNone; }
   /// Why the ring is broken. Such a ring takes and gives nothing any more.
   std::optional<Error> error() const {

@@ -21,12 +21,12 @@ struct QueueAddresses {
   std::uint64_t device = 0;  // used ring
 };
 
-/// Tells the device that a queue has new available buffers. On the data path: a copyable value, no virtual call where the
-/// doorbell is mapped (it holds a pci::Bar inside; see drivers/virtio_pci).
+/// Tells the device that a queue has new available buffers.
 class Notifier {
  public:
   virtual ~Notifier() = default;
-  virtual void notify() noexcept = 0;
+  /// `position`: the ring's next_position(), for devices that want to know it (NOTIFICATION_DATA).
+  virtual void notify(std::uint16_t position) noexcept = 0;
 };
 
 /// One virtio device. The control path is driven by one thread at a time. Accesses to a device that is gone read all ones.
@@ -55,6 +55,10 @@ class Transport {
   /// take the vector; kDevice for a size it cannot have; kInvalid for a legacy address out of reach.
   virtual Result<std::unique_ptr<Notifier>> setup_queue(std::uint16_t queue, std::uint16_t size,
                                                         const QueueAddresses& addresses, std::uint16_t vector) = 0;
+  /// Stops a queue that was set up, and waits until the device has: it touches the ring and its buffers no more, and
+  /// setup_queue() may follow. Section "Virtqueue Reset". Errors: kUnavailable without RING_RESET; stuck, needs_reset, gone
+  /// (step "queue_reset").
+  virtual Result<void> reset_queue(std::uint16_t queue, Deadline deadline) = 0;
   /// The vector for configuration changes. Errors: kVerdict rejected.
   virtual Result<void> set_config_vector(std::uint16_t vector) = 0;
   /// Reads (and by that clears) the ISR status; for devices without MSI-X.

@@ -90,7 +90,7 @@ class ControlQueueImpl final : public ControlQueue {
     chain[count++] = {.iova = buffer_.iova() + kAckAt, .len = 1, .device_writes = true};
     if (!ring_.add(std::span(chain).first(count), this)) return std::unexpected(broken());
     unanswered_ = true;
-    if (ring_.publish()) notifier_->notify();
+    if (ring_.publish()) notifier_->notify(ring_.next_position());
     UPCI_TRY(wait(deadline));
     if (ring_.poll(1, [](void*, std::uint32_t) {}) != 1) return std::unexpected(broken());
     unanswered_ = false;

@@ -52,7 +52,7 @@ virtio::FeatureTable feature_table(bool legacy) {
              net::kGuestAnnounce, net::kMq,      net::kCsum,        net::kHostTso4,         net::kHostTso6,
              net::kHostEcn,       net::kHostUfo, net::kHostUso,     feature::kIndirectDesc, feature::kEventIdx});
   // Modern devices take any layout without being asked.
-  wanted |= legacy ? mask_of(feature::kAnyLayout) : masks({feature::kRingPacked, feature::kInOrder});
+  wanted |= legacy ? mask_of(feature::kAnyLayout) : masks({feature::kRingPacked, feature::kInOrder, feature::kRingReset});
   return {.wanted = wanted,
           .required = 0,
           .on_request = virtio::spec::net::kReceiveOffloads | mask_of(net::kCtrlGuestOffloads),

@@ -63,7 +63,7 @@ class RxQueue {
       added = added || got != 0;
       if (got < want) break;
     }
-    if (added && ring_.publish()) notifier_->notify();
+    if (added && ring_.publish()) notifier_->notify(ring_.next_position());
   }
 
   /// Takes up to packets.size() frames; tops the ring up once enough of it is empty.

@@ -57,7 +57,7 @@ class TxQueue {
       // Counted before the device can see them: whoever receives a frame finds it counted.
       frames_.add(frames);
       bytes_.add(bytes);
-      if (ring_.publish()) notifier_->notify();
+      if (ring_.publish()) notifier_->notify(ring_.next_position());
     }
     if (taken < packets.size()) full_.add();
     return taken;

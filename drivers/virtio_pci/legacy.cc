@@ -26,7 +26,7 @@ constexpr std::uint16_t kMaxProbedQueues = 64;
 class LegacyNotifier final : public virtio::Notifier {
  public:
   LegacyNotifier(pci::Bar header, std::uint16_t queue) noexcept : header_(std::move(header)), queue_(queue) {}
-  void notify() noexcept override { header_.write<Legacy::QueueNotify>(queue_, "queue_notify"); }
+  void notify(std::uint16_t) noexcept override { header_.write<Legacy::QueueNotify>(queue_, "queue_notify"); }
 
  private:
   const pci::Bar header_;
@@ -152,6 +152,10 @@ Result<std::unique_ptr<virtio::Notifier>> LegacyTransport::setup_queue(std::uint
   }
   header_.write<Legacy::QueueAddress>(static_cast<std::uint32_t>(page), "queue_address");
   return std::make_unique<LegacyNotifier>(header_, queue);
+}
+
+Result<void> LegacyTransport::reset_queue(std::uint16_t, Deadline) {
+  return fail(Errc::kUnavailable, "the legacy interface cannot reset queues one by one", "reset the whole device");
 }
 
 Result<void> LegacyTransport::set_config_vector(std::uint16_t vector) {

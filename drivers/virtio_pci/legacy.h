@@ -30,6 +30,7 @@ class LegacyTransport final : public virtio::Transport {
   Result<std::unique_ptr<virtio::Notifier>> setup_queue(std::uint16_t queue, std::uint16_t size,
                                                         const virtio::QueueAddresses& addresses,
                                                         std::uint16_t vector) override;
+  Result<void> reset_queue(std::uint16_t queue, Deadline deadline) override;
   Result<void> set_config_vector(std::uint16_t vector) override;
   std::uint8_t isr() override;
 

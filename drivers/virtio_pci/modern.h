@@ -29,15 +29,19 @@ class ModernTransport final : public virtio::Transport {
   Result<std::unique_ptr<virtio::Notifier>> setup_queue(std::uint16_t queue, std::uint16_t size,
                                                         const virtio::QueueAddresses& addresses,
                                                         std::uint16_t vector) override;
+  Result<void> reset_queue(std::uint16_t queue, Deadline deadline) override;
   Result<void> set_config_vector(std::uint16_t vector) override;
   std::uint8_t isr() override;
 
  private:
-  Result<std::uint64_t> notify_offset(std::uint16_t queue);
+  /// Where the queue is notified, by `bytes` in one store.
+  Result<pci::Bar> doorbell_of(std::uint16_t queue, std::uint64_t bytes);
+  bool has(unsigned feature_bit) const noexcept { return ((features_ >> feature_bit) & 1U) != 0; }
 
   const std::shared_ptr<pci::Device> device_;
   const Structures structures_;
   const std::uint32_t device_id_;
+  std::uint64_t features_ = 0;  // as written last; the control path's thread
 };
 
 }  // namespace upci::inline UPCI_VARIANT::virtio_pci

@@ -128,7 +128,7 @@ void ConfigSpace::build_capabilities(const Options& options) {
   if (options.fault != Fault::kCapMissing) {
     common_ = next_free_;
     add_virtio_capability(static_cast<std::uint8_t>(Type::kCommon), vpci::cap::kSize, Registers::kCommonOffset,
-                          vpci::kCommonSize);
+                          vpci::kCommonSizeWithReset);
   }
   add_virtio_capability(static_cast<std::uint8_t>(Type::kIsr), vpci::cap::kSize, Registers::kIsrOffset, 1);
   add_virtio_capability(static_cast<std::uint8_t>(Type::kDevice), vpci::cap::kSize, Registers::kDeviceOffset,

@@ -25,6 +25,12 @@ void DeviceRing::start(const Layout& layout) noexcept {
   last_avail_ = used_ = published_ = signalled_ = 0;
 }
 
+std::optional<std::uint16_t> DeviceRing::avail_index(const DmaAccess& dma) const noexcept {
+  std::byte* const avail = dma.at(layout_.avail, ring::avail_bytes(layout_.size), ring::kAvailAlign);
+  if (avail == nullptr) return std::nullopt;
+  return shared16(avail + ring::kIndexOffset).load(std::memory_order_acquire);
+}
+
 DeviceRing::Pop DeviceRing::pop(const DmaAccess& dma, Chain& chain, std::string& why) {
   std::byte* const avail = dma.at(layout_.avail, ring::avail_bytes(layout_.size), ring::kAvailAlign);
   if (avail == nullptr) {

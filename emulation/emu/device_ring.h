@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,9 @@ class DeviceRing {
 
   void start(const Layout& layout) noexcept;
   std::uint16_t size() const noexcept { return layout_.size; }
+
+  /// The driver's available index; nothing when the ring's memory is gone.
+  std::optional<std::uint16_t> avail_index(const DmaAccess& dma) const noexcept;
 
   /// The next chain. kBroken: the driver broke the rules, `why` says how; the queue cannot go on.
   Pop pop(const DmaAccess& dma, Chain& chain, std::string& why);

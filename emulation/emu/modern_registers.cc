@@ -2,12 +2,14 @@
 #include <fmt/format.h>
 
 #include "emulation/emu/registers.h"
+#include "virtio/spec/features.h"
 #include "virtio/spec/pci.h"
 
 namespace upci::inline UPCI_VARIANT::emulation::emu {
 namespace {
 
 using Common = virtio::spec::pci::Common;
+namespace feature = virtio::spec::feature;
 
 /// True when the access is to register R with R's own width. Section "Driver Requirements: PCI Device Layout": "For
 /// device configuration access, the driver MUST use ... 16-bit wide and aligned accesses for 16-bit wide fields", and
@@ -29,7 +31,7 @@ std::uint64_t high(std::uint64_t value) noexcept { return value >> 32; }
 }  // namespace
 
 std::uint64_t ModernRegisters::read(std::uint64_t offset, unsigned width) {
-  if (offset < virtio::spec::pci::kCommonSize) return read_common(offset, width);
+  if (offset < virtio::spec::pci::kCommonSizeWithReset) return read_common(offset, width);
   if (offset == kIsrOffset && width == 1) return core_.take_isr();
   if (offset >= kDeviceOffset && offset < kNotifyOffset) {
     std::uint64_t value = 0;
@@ -62,6 +64,8 @@ std::uint64_t ModernRegisters::read_common(std::uint64_t offset, unsigned width)
     return queue != nullptr ? queue->vector : virtio::spec::pci::kNoVector;
   }
   if (is<Common::QueueEnable>(offset, width)) return queue != nullptr && queue->enabled ? 1 : 0;
+  // The device is done with a reset of a queue as soon as it is told to.
+  if (is<Common::QueueReset>(offset, width) && core_.has_feature(feature::kRingReset)) return 0;
   if (is<Common::QueueNotifyOff>(offset, width)) return core_.notify_offset(queue_select_);
   if (is<Common::QueueDescLow>(offset, width)) return queue != nullptr ? low(queue->descriptors) : 0;
   if (is<Common::QueueDescHigh>(offset, width)) return queue != nullptr ? high(queue->descriptors) : 0;
@@ -74,7 +78,7 @@ std::uint64_t ModernRegisters::read_common(std::uint64_t offset, unsigned width)
 }
 
 void ModernRegisters::write(std::uint64_t offset, unsigned width, std::uint64_t value) {
-  if (offset < virtio::spec::pci::kCommonSize) return write_common(offset, width, value);
+  if (offset < virtio::spec::pci::kCommonSizeWithReset) return write_common(offset, width, value);
   if (offset >= kDeviceOffset && offset < kNotifyOffset) {
     for (unsigned i = 0; i < width; ++i) {
       core_.write_config(Via::kModern, offset - kDeviceOffset + i, static_cast<std::uint8_t>(value >> (8 * i)));
@@ -83,13 +87,19 @@ void ModernRegisters::write(std::uint64_t offset, unsigned width, std::uint64_t 
   }
   if (offset >= kNotifyOffset) {
     // Section "Available Buffer Notifications": without NOTIFICATION_DATA 16 bits, the queue's index.
-    if (width != 2) core_.violation(fmt::format("a notification of {} bytes instead of 2", width));
+    const bool position = core_.has_feature(feature::kNotificationData);
+    const unsigned bytes = position ? 4 : 2;
+    if (width != bytes) core_.violation(fmt::format("a notification of {} bytes instead of {}", width, bytes));
     const auto index = static_cast<std::uint16_t>(value);
     if (offset != kNotifyOffset + std::uint64_t{index} * kNotifyMultiplier) {
       core_.violation(fmt::format("queue {} is notified at {:#x}", index, offset));
       return;
     }
-    core_.notify(Via::kModern, index);
+    if (position) {
+      core_.notify(Via::kModern, index, static_cast<std::uint16_t>(value >> 16));
+    } else {
+      core_.notify(Via::kModern, index);
+    }
     return;
   }
   core_.violation(fmt::format("there is no register of {} bytes at {:#x} to write", width, offset));
@@ -121,7 +131,14 @@ void ModernRegisters::write_common(std::uint64_t offset, unsigned width, std::ui
     } else {
       core_.violation(fmt::format("queue_enable of queue {} is set to {}", queue_select_, value16));
     }
-  } else if (offset >= Common::QueueDescLow::offset && offset % 4 == 0 && width == 4) {
+  } else if (is<Common::QueueReset>(offset, width)) {
+    if (value16 == 1) {
+      core_.reset_queue(queue_select_);
+    } else {
+      core_.violation(fmt::format("queue_reset of queue {} is set to {}", queue_select_, value16));
+    }
+  } else if (offset >= Common::QueueDescLow::offset && offset <= Common::QueueDeviceHigh::offset && offset % 4 == 0 &&
+             width == 4) {
     write_address(offset, value32);
   } else {
     core_.violation(fmt::format("{} bytes at {:#x} of the common configuration are no field to write", width, offset));

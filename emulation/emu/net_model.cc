@@ -51,6 +51,14 @@ void NetModel::reset() noexcept {
   held_.reset();
 }
 
+void NetModel::forget(std::uint32_t queues) noexcept {
+  if ((queues & (1U << virtio::spec::net::kTransmitQueue)) != 0) {
+    pending_.reset();
+    retry_ = {};
+  }
+  if ((queues & (1U << virtio::spec::net::kReceiveQueue)) != 0) receive_starved_ = false;
+}
+
 NetModel::Next NetModel::run() {
   Next next;
   if (!core_.live()) return next;

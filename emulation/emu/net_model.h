@@ -39,6 +39,8 @@ class NetModel {
   };
   /// Does a bounded share of what there is to do.
   Next run();
+  /// These queues (a bit each) were reset: what was taken from them is gone.
+  void forget(std::uint32_t queues) noexcept;
   /// The device was reset: frames under way inside it are gone.
   void reset() noexcept;
   const Stats& stats() const noexcept { return stats_; }

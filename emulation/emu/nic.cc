@@ -110,7 +110,10 @@ void Nic::write_register(unsigned bar, std::uint64_t offset, unsigned width, std
   if (!config_.decodes(bar) || offset >= config_.bar_size(bar) || width > config_.bar_size(bar) - offset) return;
   switch (bar) {
     case ConfigSpace::kLegacyBar: legacy_.write(offset, width, value); break;
-    case ConfigSpace::kModernBar: modern_.write(offset, width, value); break;
+    case ConfigSpace::kModernBar:
+      modern_.write(offset, width, value);
+      if (const std::uint32_t queues = core_.take_queue_resets(); queues != 0) net_.forget(queues);
+      break;
     default: interrupts_.write_table(offset, static_cast<std::uint32_t>(value)); break;
   }
 }

@@ -23,6 +23,9 @@ constexpr WordInfo kWords[] = {
     {"event_idx=on|off", "whether EVENT_IDX is offered (on)"},
     {"indirect_desc=on|off", "whether INDIRECT_DESC is offered (on)"},
     {"access_platform=on|off", "whether the modern interface offers ACCESS_PLATFORM (on)"},
+    {"notification_data=on|off", "whether it offers NOTIFICATION_DATA (off)"},
+    {"order_platform=on|off", "whether it offers ORDER_PLATFORM (off)"},
+    {"ring_reset=on|off", "whether it offers RING_RESET (off)"},
     {"fault_ms=N", "how late the fault status-slow is, in milliseconds (1200)"},
 };
 
@@ -118,6 +121,12 @@ Result<void> take_word(const Word& word, Options& options) {
     UPCI_TRY_ASSIGN(options.indirect_desc, choice(word, "on", "off"));
   } else if (word.key == "access_platform") {
     UPCI_TRY_ASSIGN(options.access_platform, choice(word, "on", "off"));
+  } else if (word.key == "notification_data") {
+    UPCI_TRY_ASSIGN(options.notification_data, choice(word, "on", "off"));
+  } else if (word.key == "order_platform") {
+    UPCI_TRY_ASSIGN(options.order_platform, choice(word, "on", "off"));
+  } else if (word.key == "ring_reset") {
+    UPCI_TRY_ASSIGN(options.ring_reset, choice(word, "on", "off"));
   } else if (word.key == "fault_ms") {
     if (options.fault != Fault::kStatusSlow) return bad_value(word, "only for fault=status-slow");
     UPCI_TRY_ASSIGN(const std::uint32_t ms, number(word, 1, 600'000));

@@ -28,7 +28,10 @@ struct Options {
   bool mrg_rxbuf = true;
   bool event_idx = true;
   bool indirect_desc = true;
-  bool access_platform = true;  // modern interface only
+  bool access_platform = true;  // modern interface only, as the three that follow
+  bool notification_data = false;
+  bool order_platform = false;
+  bool ring_reset = false;
   Fault fault = Fault::kNone;
   platform::Nanoseconds fault_delay = std::chrono::milliseconds(1200);
   int node = 0;

@@ -136,6 +136,9 @@ std::uint64_t VirtioCore::offered(Via via) const noexcept {
   if (via == Via::kLegacy) return bits | mask_of(feature::kAnyLayout);
   if (options_.fault != Fault::kVersionMissing) bits |= mask_of(feature::kVersion1);
   if (options_.access_platform) bits |= mask_of(feature::kAccessPlatform);
+  if (options_.notification_data) bits |= mask_of(feature::kNotificationData);
+  if (options_.order_platform) bits |= mask_of(feature::kOrderPlatform);
+  if (options_.ring_reset) bits |= mask_of(feature::kRingReset);
   return bits;
 }
 

@@ -31,6 +31,7 @@ struct VirtQueue {
   std::uint64_t device = 0;
   bool enabled = false;
   bool kicked = false;  // the driver has notified, and the device has not looked since
+  bool was_reset = false;  // by RING_RESET: it may be set up again
   DeviceRing ring;      // started when enabled
 };
 
@@ -68,6 +69,12 @@ class VirtioCore {
   void enable_queue(std::uint16_t index);
   void write_legacy_address(std::uint16_t index, std::uint32_t page);
   void notify(Via via, std::uint16_t index);
+  /// With NOTIFICATION_DATA: `position` is where the driver says that its ring stands.
+  void notify(Via via, std::uint16_t index, std::uint16_t position);
+  /// RING_RESET. Done at once: who calls holds the lock under which the device works.
+  void reset_queue(std::uint16_t index);
+  /// The queues that were reset since the last call, a bit each.
+  std::uint32_t take_queue_resets() noexcept { return std::exchange(queue_resets_, 0); }
 
   // Configuration and interrupts.
   std::uint8_t generation();
@@ -126,6 +133,7 @@ class VirtioCore {
   bool bus_master_ = false;
   bool broken_ = false;
   bool gone_ = false;
+  std::uint32_t queue_resets_ = 0;
   bool wake_ = false;
   bool stall_ = false;
 };

@@ -2,6 +2,8 @@
 // Setting up queues, notifications, and giving buffers back.
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "emulation/emu/virtio_core.h"
 #include "virtio/spec/features.h"
 #include "virtio/spec/ring.h"
@@ -49,7 +51,8 @@ VirtQueue* VirtioCore::queue_for_setup(Via via, std::uint16_t index, std::string
                           via == Via::kLegacy ? "DRIVER" : "FEATURES_OK"));
     return nullptr;
   }
-  if ((status_ & status::kDriverOk) != 0) {
+  // Section "Virtqueue Re-enable": as in the initialization.
+  if ((status_ & status::kDriverOk) != 0 && !queues_[index].was_reset) {
     violation(fmt::format("{} of queue {} is written after DRIVER_OK", field, index));
     return nullptr;
   }
@@ -149,6 +152,31 @@ void VirtioCore::notify(Via via, std::uint16_t index) {
   if (!bus_master_) violation(fmt::format("queue {} is notified while bus mastering is off", index));
   queues_[index].kicked = true;
   wake_ = true;
+}
+
+void VirtioCore::notify(Via via, std::uint16_t index, std::uint16_t position) {
+  if (index < kQueues && queues_[index].enabled) {
+    const DmaAccess dma(dma_, dma_kind());
+    // Whoever notifies has made nothing available since: section "Driver Notifications".
+    const std::optional<std::uint16_t> avail = queues_[index].ring.avail_index(dma);
+    if (avail && *avail != position) {
+      violation(fmt::format("a notification says that queue {} stands at {}, its available index is {}", index, position,
+                            *avail));
+    }
+  }
+  notify(via, index);
+}
+
+void VirtioCore::reset_queue(std::uint16_t index) {
+  if (!has_feature(feature::kRingReset)) return violation("queue_reset is written without RING_RESET");
+  if (index >= kQueues || !queues_[index].enabled) {
+    // "The driver MUST NOT ..." is not said, but there is nothing to reset: a driver that does it is confused.
+    return violation(fmt::format("queue_reset of queue {}, which is not enabled", index));
+  }
+  queues_[index] = {};
+  queues_[index].size = max_queue_size();
+  queues_[index].was_reset = true;
+  queue_resets_ |= 1U << index;
 }
 
 bool VirtioCore::complete(const DmaAccess& dma, std::uint16_t index, std::uint16_t head, std::uint32_t len,

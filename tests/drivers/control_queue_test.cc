@@ -39,7 +39,7 @@ class ControlQueueTest : public testing::Test {
 
   struct Bell final : virtio::Notifier {
     explicit Bell(ControlQueueTest& owner) : test(owner) {}
-    void notify() noexcept override {
+    void notify(std::uint16_t) noexcept override {
       test.kicks++;
       if (test.on_kick) test.on_kick();
     }

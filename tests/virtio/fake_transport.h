@@ -134,6 +134,7 @@ class FakeTransport final : public virtio::Transport {
                                                         std::uint16_t) override {
     return fail(Errc::kState, "not used");
   }
+  Result<void> reset_queue(std::uint16_t, Deadline) override { return fail(Errc::kUnavailable, "not used"); }
   Result<void> set_config_vector(std::uint16_t) override { return {}; }
   std::uint8_t isr() override { return 0; }
 

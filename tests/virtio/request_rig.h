@@ -129,6 +129,7 @@ class Rig final : public virtio::Transport {
     }
     return std::make_unique<Doorbell>(*this);
   }
+  Result<void> reset_queue(std::uint16_t, Deadline) override { return fail(Errc::kUnavailable, "not used"); }
   Result<void> set_config_vector(std::uint16_t) override { return {}; }
   std::uint8_t isr() override { return 0; }
 
@@ -166,7 +167,7 @@ class Rig final : public virtio::Transport {
  private:
   struct Doorbell final : virtio::Notifier {
     explicit Doorbell(Rig& rig) : rig_(rig) {}
-    void notify() noexcept override { rig_.serve(); }
+    void notify(std::uint16_t) noexcept override { rig_.serve(); }
     Rig& rig_;
   };
 

@@ -27,6 +27,8 @@ inline constexpr unsigned kSrIov = 37;
 inline constexpr unsigned kNotificationData = 38;
 inline constexpr unsigned kNotifConfigData = 39;
 inline constexpr unsigned kRingReset = 40;
+inline constexpr unsigned kAdminVq = 41;
+inline constexpr unsigned kSuspend = 43;  // virtio 1.4
 }  // namespace feature
 
 /// Bits of the network device.
@@ -59,6 +61,7 @@ inline constexpr unsigned kGuestUso4 = 54;
 inline constexpr unsigned kGuestUso6 = 55;
 inline constexpr unsigned kHostUso = 56;
 inline constexpr unsigned kHashReport = 57;
+inline constexpr unsigned kGuestHdrlen = 59;
 inline constexpr unsigned kRss = 60;
 inline constexpr unsigned kRscExt = 61;
 inline constexpr unsigned kStandby = 62;
@@ -104,6 +107,8 @@ inline constexpr FeatureName kCommonFeatureNames[] = {
     {"NOTIFICATION_DATA", feature::kNotificationData},
     {"NOTIF_CONFIG_DATA", feature::kNotifConfigData},
     {"RING_RESET", feature::kRingReset},
+    {"ADMIN_VQ", feature::kAdminVq},
+    {"SUSPEND", feature::kSuspend},
 };
 
 inline constexpr FeatureName kNetFeatureNames[] = {
@@ -135,6 +140,7 @@ inline constexpr FeatureName kNetFeatureNames[] = {
     {"GUEST_USO6", net_feature::kGuestUso6},
     {"HOST_USO", net_feature::kHostUso},
     {"HASH_REPORT", net_feature::kHashReport},
+    {"GUEST_HDRLEN", net_feature::kGuestHdrlen},
     {"RSS", net_feature::kRss},
     {"RSC_EXT", net_feature::kRscExt},
     {"STANDBY", net_feature::kStandby},

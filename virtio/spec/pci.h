@@ -79,6 +79,8 @@ struct Common {
 };
 /// What every device has: up to and without queue_notify_data.
 inline constexpr std::uint32_t kCommonSize = 0x38;
+/// Up to and with queue_reset.
+inline constexpr std::uint32_t kCommonSizeWithReset = 0x3c;
 
 /// Section "ISR status capability": one byte; reading clears it.
 struct Isr {
