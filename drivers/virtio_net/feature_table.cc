@@ -40,6 +40,8 @@ constexpr virtio::FeatureDependency kDependencies[] = {
     {net::kCtrlGuestOffloads, mask_of(net::kCtrlVq)},
     {net::kGuestAnnounce, mask_of(net::kCtrlVq)},
     {net::kMq, mask_of(net::kCtrlVq)},
+    {net::kRss, mask_of(net::kCtrlVq)},
+    {net::kHashReport, mask_of(net::kCtrlVq)},
     {net::kCtrlMacAddr, mask_of(net::kCtrlVq)},
 };
 
@@ -52,7 +54,8 @@ virtio::FeatureTable feature_table(bool legacy) {
              net::kGuestAnnounce, net::kMq,      net::kCsum,        net::kHostTso4,         net::kHostTso6,
              net::kHostEcn,       net::kHostUfo, net::kHostUso,     feature::kIndirectDesc, feature::kEventIdx});
   // Modern devices take any layout without being asked.
-  wanted |= legacy ? mask_of(feature::kAnyLayout) : masks({feature::kRingPacked, feature::kInOrder, feature::kRingReset});
+  wanted |= legacy ? mask_of(feature::kAnyLayout)
+                   : masks({feature::kRingPacked, feature::kInOrder, feature::kRingReset, net::kRss, net::kHashReport});
   return {.wanted = wanted,
           .required = 0,
           .on_request = virtio::spec::net::kReceiveOffloads | mask_of(net::kCtrlGuestOffloads),

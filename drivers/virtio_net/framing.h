@@ -21,6 +21,8 @@ namespace upci::inline UPCI_VARIANT::virtio_net {
 struct ReceivedHeader {
   Offload offload;
   std::uint16_t buffers = 1;  // that the frame takes
+  std::uint32_t hash = 0;
+  HashReport hash_report = HashReport::kNone;
 };
 
 /// A value. The header lies right in front of the frame, so one segment holds both; except that section "Legacy Interface:
@@ -33,8 +35,9 @@ class Framing {
   explicit Framing(const virtio::Device& device) noexcept
       : merges_(device.has(virtio::spec::net_feature::kMrgRxbuf)),
         offloads_((device.features() & virtio::spec::net::kReceiveOffloads) != 0),
+        hashes_(device.has(virtio::spec::net_feature::kHashReport)),
         header_(static_cast<std::uint32_t>(
-            virtio::spec::net::header_bytes(device.has(virtio::spec::feature::kVersion1), merges_))),
+            virtio::spec::net::header_bytes(device.has(virtio::spec::feature::kVersion1), merges_, hashes_))),
         split_(device.transport().legacy() && !device.has(virtio::spec::feature::kAnyLayout)) {}
 
   std::uint32_t header_bytes() const noexcept { return header_; }
@@ -49,7 +52,7 @@ class Framing {
   /// Whether a received frame can take several buffers (MRG_RXBUF).
   bool merges() const noexcept { return merges_; }
   /// Whether a received frame's header can say anything.
-  bool reads_header() const noexcept { return merges_ || offloads_; }
+  bool reads_header() const noexcept { return merges_ || offloads_ || hashes_; }
 
   using Chain = std::array<virtio::Segment, 2>;
   using LongChain = std::array<virtio::Segment, kMostSegments>;
@@ -81,10 +84,20 @@ class Framing {
     const std::byte* const at = packet.data - header_;
     if (offloads_) std::memcpy(&header.offload, at, sizeof header.offload);
     if (merges_) std::memcpy(&header.buffers, at + sizeof(Offload), sizeof header.buffers);
+    if (hashes_) read_hash(at + virtio::spec::net::kHashOffset, header);
     return header;
   }
 
  private:
+  /// A report of a kind that there is not is none.
+  static void read_hash(const std::byte* at, ReceivedHeader& header) noexcept {
+    std::uint16_t report = 0;
+    std::memcpy(&report, at + sizeof header.hash, sizeof report);
+    if (report == 0 || report > static_cast<std::uint16_t>(HashReport::kUdpv6Ex)) return;
+    std::memcpy(&header.hash, at, sizeof header.hash);
+    header.hash_report = static_cast<HashReport>(report);
+  }
+
   /// num_buffers stays 0: section "Packet Transmission", "the driver MUST set num_buffers to zero".
   void write_header(const Packet& packet) const noexcept {
     std::byte* const at = packet.data - header_;
@@ -105,9 +118,10 @@ class Framing {
 
   bool merges_;
   bool offloads_;
+  bool hashes_;
   std::uint32_t header_;
   bool split_;
 };
-static_assert(virtio::spec::net::kHeaderBytes <= PacketPool::kHeadroom);
+static_assert(virtio::spec::net::kHashHeaderBytes <= PacketPool::kHeadroom);
 
 }  // namespace upci::inline UPCI_VARIANT::virtio_net

@@ -21,6 +21,7 @@
 #include "base/deadline.h"
 #include "base/error.h"
 #include "drivers/virtio_net/packet.h"
+#include "drivers/virtio_net/steering.h"
 #include "virtio/driver.h"
 
 namespace upci::inline UPCI_VARIANT::virtio_net {
@@ -50,7 +51,8 @@ struct QueueStats {
 struct NicStats : QueueStats {
   std::uint64_t interrupts = 0;       // raised by the device: signals taken from the eventfds, all vectors
   std::uint64_t top_halves = 0;       // calls of top halves; one may serve several interrupts that came close together
-  std::uint64_t recoveries = 0;       // times the card was reset and brought back
+  std::uint64_t recoveries = 0;       // times the card, or a pair of its queues, was reset and brought back
+  std::uint64_t queue_resets = 0;     // those of them that took no reset of the whole card (RING_RESET)
   std::uint64_t announces = 0;        // times the card asked for gratuitous packets (GUEST_ANNOUNCE)
   std::vector<int> cpus;              // where the bottom halves run, one entry per vector; empty without interrupts
   bool affinity_set = false;          // the backend raises each vector on its CPU
@@ -157,6 +159,14 @@ class Nic : public virtio::Bound {
   virtual Result<void> set_receive_offloads(std::uint64_t features, Deadline deadline) = 0;
   /// Into how many pairs the card sorts what it receives (MQ); all at first. Errors: kInvalid for 0 or more than queue_pairs().
   virtual Result<void> set_active_pairs(unsigned pairs, Deadline deadline) = 0;
+  /// What the following two can be given.
+  virtual SteeringLimits steering_limits() const = 0;
+  /// Spreads what arrives over the queue pairs by its hash (RSS), instead of as the card likes. Errors: kInvalid for what the card
+  /// cannot take.
+  virtual Result<void> set_rss(const Rss& rss, Deadline deadline) = 0;
+  /// Which frames are to have their hash told (Packet::hash_report; HASH_REPORT); after set_rss, which says it as well, it is
+  /// not needed. Errors: as set_rss.
+  virtual Result<void> set_hash_report(std::uint32_t types, std::span<const std::uint8_t> key, Deadline deadline) = 0;
   /// Is told of link changes and announcements from now on; an empty one ends that. The card needs an interrupt.
   virtual void set_event_handler(EventHandler handler) = 0;
 

@@ -198,6 +198,7 @@ void NicBase::add_common_stats(NicStats& stats) const {
   stats.bottom_halves += config_runs_.get();
   stats.announces = announces_.get();
   stats.recoveries = recoveries_.get();
+  stats.queue_resets = queue_resets_.get();
   for (const auto& watcher : watchers_) {
     stats.ring_accesses += watcher->accesses();
     stats.ring_violations += watcher->violations();

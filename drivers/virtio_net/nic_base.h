@@ -31,6 +31,7 @@ struct CardInfo {
   std::uint16_t max_pairs = 1;
   std::optional<std::uint32_t> speed = {};
   std::optional<bool> full_duplex = {};
+  SteeringLimits steering = {};
 };
 
 /// What commands have set, to be set again after a reset.
@@ -41,6 +42,12 @@ struct NicSettings {
   std::set<std::uint16_t> vlans{};
   std::optional<std::uint64_t> offloads{};
   std::optional<unsigned> active_pairs{};
+  std::optional<Rss> rss{};
+  struct Hash {
+    std::uint32_t types = 0;
+    std::vector<std::uint8_t> key;
+  };
+  std::optional<Hash> hash{};
 };
 
 class NicBase : public Nic {
@@ -65,6 +72,9 @@ class NicBase : public Nic {
   Result<void> set_vlan(std::uint16_t vlan, bool accepted, Deadline deadline) override;
   Result<void> set_receive_offloads(std::uint64_t features, Deadline deadline) override;
   Result<void> set_active_pairs(unsigned pairs, Deadline deadline) override;
+  SteeringLimits steering_limits() const override { return info_.steering; }
+  Result<void> set_rss(const Rss& rss, Deadline deadline) override;
+  Result<void> set_hash_report(std::uint32_t types, std::span<const std::uint8_t> key, Deadline deadline) override;
   void set_event_handler(EventHandler handler) override;
 
   // --- for the queue pairs ---
@@ -121,6 +131,9 @@ class NicBase : public Nic {
   virtual Result<void> set_up_queues() = 0;
   /// The device is live: makes receive buffers available.
   virtual void start_pairs() = 0;
+  /// Resets the queues of each pair that has a broken ring, one by one, and sets them up again; frames in flight there are lost.
+  /// False when there is none.
+  virtual Result<bool> reset_broken_pairs(Deadline deadline) = 0;
   virtual void resume_pairs() = 0;
 
   void set_control_queue(std::unique_ptr<ControlQueue> queue) noexcept { control_ = std::move(queue); }
@@ -147,6 +160,9 @@ class NicBase : public Nic {
   void set_failed(Error error);
   void recover(Work&);
   Result<void> bring_back(Deadline deadline);
+  /// Whether rings alone are at fault, not the card: RING_RESET mends that. The card's state is looked at.
+  bool may_reset_queues();
+  Result<void> reset_card(Deadline deadline);
   /// What was set by commands is lost with a reset.
   Result<void> make_settings_again(Deadline deadline);
   /// Configuration changed: link status, an announcement, or the device asks to be reset.
@@ -182,6 +198,7 @@ class NicBase : public Nic {
   Mutex settings_mutex_;              // orders commands that are remembered
   NicSettings settings_;              // settings_mutex_
   Counter recoveries_;                // written by the recovery work only
+  Counter queue_resets_;              // the same
   Counter config_runs_;               // written by the config work only
   Counter announces_;                 // the same
   Work config_work_{this, &NicBase::config_bottom_half};

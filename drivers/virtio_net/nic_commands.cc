@@ -68,8 +68,10 @@ Result<void> NicBase::set_mac(const Mac& mac, Deadline deadline) {
   if (is_multicast(mac)) {
     return fail(Errc::kInvalid, "a network card cannot have a multicast address", "the first byte must be even");
   }
+  const std::lock_guard lock(settings_mutex_);
   UPCI_TRY(
       command(feature::kCtrlMacAddr, net::kControlMac, net::kMacAddressSet, std::as_bytes(std::span(mac)), deadline));
+  settings_.mac = mac;
   mac_.store(pack_mac(mac), std::memory_order_relaxed);
   return {};
 }
@@ -133,6 +135,27 @@ Result<void> NicBase::set_active_pairs(unsigned pairs, Deadline deadline) {
   const std::lock_guard lock(settings_mutex_);
   UPCI_TRY(command(feature::kMq, net::kControlMq, net::kMqPairsSet, std::as_bytes(std::span(&data, 1)), deadline));
   settings_.active_pairs = pairs;
+  settings_.rss.reset();  // the command puts the card's own steering back
+  return {};
+}
+
+Result<void> NicBase::set_rss(const Rss& rss, Deadline deadline) {
+  if (device_.has(feature::kRss)) UPCI_TRY(check_rss(rss, info_.steering, queue_pairs()));
+  const std::vector<std::byte> data = rss_command(rss, queue_pairs());
+  const std::lock_guard lock(settings_mutex_);
+  UPCI_TRY(command(feature::kRss, net::kControlMq, net::kMqRssConfig, data, deadline));
+  settings_.rss = rss;
+  // What was commanded last counts: section "Automatic receive steering in multiqueue mode".
+  settings_.hash.reset();
+  return {};
+}
+
+Result<void> NicBase::set_hash_report(std::uint32_t types, std::span<const std::uint8_t> key, Deadline deadline) {
+  if (device_.has(feature::kHashReport)) UPCI_TRY(check_hash(types, key, info_.steering));
+  const std::vector<std::byte> data = hash_command(types, key);
+  const std::lock_guard lock(settings_mutex_);
+  UPCI_TRY(command(feature::kHashReport, net::kControlMq, net::kMqHashConfig, data, deadline));
+  settings_.hash = NicSettings::Hash{.types = types, .key = {key.begin(), key.end()}};
   return {};
 }
 
@@ -152,6 +175,8 @@ Result<void> NicBase::make_settings_again(Deadline deadline) {
   if (settings.unicast) UPCI_TRY(set_mac_filter(*settings.unicast, *settings.multicast, deadline));
   for (const std::uint16_t vlan : settings.vlans) UPCI_TRY(set_vlan(vlan, true, deadline));
   if (settings.offloads) UPCI_TRY(set_receive_offloads(*settings.offloads, deadline));
+  if (settings.rss) UPCI_TRY(set_rss(*settings.rss, deadline));
+  if (settings.hash) UPCI_TRY(set_hash_report(settings.hash->types, settings.hash->key, deadline));
   return {};
 }
 

@@ -12,6 +12,7 @@
 
 #include "drivers/virtio_net/nic_base.h"
 #include "drivers/virtio_net/queue_pair.h"
+#include "virtio/spec/features.h"
 #include "virtio/spec/pci.h"
 
 namespace upci::inline UPCI_VARIANT::virtio_net {
@@ -58,28 +59,19 @@ class NicImpl final : public NicBase {
   }
 
   Result<void> set_up_queues() override {
-    // With INTx the card is not told vectors but asked (ISR status) what an interrupt was for.
-    const bool messages = vectors_ != nullptr && !(*vectors_)[0].line();
-    virtio::Transport& transport = device_.transport();
-    if (messages) UPCI_TRY(transport.set_config_vector(VectorPlan::kConfig));
-    std::vector<std::unique_ptr<virtio::Notifier>> notifiers;
-    for (const Place& place : places_) {
-      const bool told = messages && place.vector != kUnheard;
-      const auto vector = told ? static_cast<std::uint16_t>(place.vector) : virtio::Transport::kNoVector;
-      UPCI_TRY_ASSIGN(auto notifier, transport.setup_queue(place.queue, place.size, place.addresses, vector));
-      notifiers.push_back(std::move(notifier));
-    }
-    for (std::size_t i = 0; i < pairs_.size(); i++) {
-      pairs_[i]->set_notifiers(std::move(notifiers[2 * i]), std::move(notifiers[2 * i + 1]));
-    }
-    if (control() != nullptr) control()->set_notifier(std::move(notifiers.back()));
+    if (messages()) UPCI_TRY(device_.transport().set_config_vector(VectorPlan::kConfig));
+    for (std::size_t pair = 0; pair < pairs_.size(); pair++) UPCI_TRY(set_up_pair(pair));
+    if (control() == nullptr) return {};
+    UPCI_TRY_ASSIGN(auto notifier, set_up_queue(places_.back()));
+    control()->set_notifier(std::move(notifier));
     return {};
   }
 
   Result<void> start(Deadline deadline) override {
     start_pairs();
     // Section "Automatic receive steering in multiqueue mode": after a reset the device uses the first pair only.
-    if (pairs_.size() > 1) UPCI_TRY(set_active_pairs(static_cast<unsigned>(pairs_.size()), deadline));
+    if (pairs_.size() > 1 && device_.has(virtio::spec::net_feature::kMq))
+      UPCI_TRY(set_active_pairs(static_cast<unsigned>(pairs_.size()), deadline));
     begin_service();
     return {};
   }
@@ -167,6 +159,20 @@ class NicImpl final : public NicBase {
   };
   static constexpr unsigned kUnheard = ~0U;  // the queue is looked at, no vector is told of it
 
+  /// With INTx the card is not told vectors but asked (ISR status) what an interrupt was for.
+  bool messages() const { return vectors_ != nullptr && !(*vectors_)[0].line(); }
+  Result<std::unique_ptr<virtio::Notifier>> set_up_queue(const Place& place) {
+    const bool told = messages() && place.vector != kUnheard;
+    const auto vector = told ? static_cast<std::uint16_t>(place.vector) : virtio::Transport::kNoVector;
+    return device_.transport().setup_queue(place.queue, place.size, place.addresses, vector);
+  }
+  Result<void> set_up_pair(std::size_t pair) {
+    UPCI_TRY_ASSIGN(auto rx, set_up_queue(places_[2 * pair]));
+    UPCI_TRY_ASSIGN(auto tx, set_up_queue(places_[2 * pair + 1]));
+    pairs_[pair]->set_notifiers(std::move(rx), std::move(tx));
+    return {};
+  }
+
   Result<void> wait_until_left(Deadline deadline) override {
     for (const auto& pair : pairs_) UPCI_TRY(pair->wait_until_left(deadline));
     return {};
@@ -174,6 +180,20 @@ class NicImpl final : public NicBase {
   void restart_rings() override {
     for (const auto& pair : pairs_) pair->restart_rings();
     if (control() != nullptr) control()->restart();
+  }
+  Result<bool> reset_broken_pairs(Deadline deadline) override {
+    bool any = false;
+    for (std::size_t pair = 0; pair < pairs_.size(); pair++) {
+      if (!pairs_[pair]->broken()) continue;
+      any = true;
+      for (const std::size_t place : {2 * pair, 2 * pair + 1}) {
+        UPCI_TRY(device_.transport().reset_queue(places_[place].queue, deadline));
+      }
+      pairs_[pair]->restart_rings();
+      UPCI_TRY(set_up_pair(pair));
+      pairs_[pair]->start();
+    }
+    return any;
   }
   void start_pairs() override {
     for (const auto& pair : pairs_) pair->start();

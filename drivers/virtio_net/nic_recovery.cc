@@ -8,6 +8,8 @@
 #include "base/log.h"
 #include "drivers/virtio_net/nic_base.h"
 #include "virtio/driver.h"
+#include "virtio/spec/features.h"
+#include "virtio/spec/status.h"
 
 namespace upci::inline UPCI_VARIANT::virtio_net {
 namespace {
@@ -49,8 +51,27 @@ void NicBase::recover(Work&) {
   wake_transmitter();
 }
 
+// Section "Virtqueue Reset". A device that has set DEVICE_NEEDS_RESET wants more than that.
+bool NicBase::may_reset_queues() {
+  if (!device_.has(virtio::spec::feature::kRingReset)) return false;
+  const std::uint8_t status = device_.transport().status();
+  return (status & virtio::spec::status::kDriverOk) != 0 && (status & virtio::spec::status::kNeedsReset) == 0;
+}
+
 Result<void> NicBase::bring_back(Deadline deadline) {
   UPCI_TRY(wait_until_left(deadline));
+  if (may_reset_queues()) {
+    auto done = reset_broken_pairs(deadline);
+    if (done && *done) {
+      queue_resets_.add();
+      return {};
+    }
+    if (!done) log::warn("{}: resetting its queues alone: {}", name(), done.error().message());
+  }
+  return reset_card(deadline);
+}
+
+Result<void> NicBase::reset_card(Deadline deadline) {
   {
     const std::lock_guard config(config_mutex_);
     // A command that waits for its answer notices the same trouble, and ends.

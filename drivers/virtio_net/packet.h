@@ -7,6 +7,7 @@
 #include <span>
 
 #include "base/variant.h"
+#include "drivers/virtio_net/steering.h"
 
 namespace upci::inline UPCI_VARIANT::virtio_net {
 
@@ -38,6 +39,8 @@ struct alignas(64) Packet {
   Offload offload;               // of the frame: in its first buffer
   std::uint16_t queue_pair = 0;  // that it came by: in its first buffer
   std::uint16_t moved = 0;       // bytes that data lies before where it belongs; the pool's
+  std::uint32_t hash = 0;  // of a received frame, where hash_report says of what (HASH_REPORT): in its first buffer
+  HashReport hash_report = HashReport::kNone;
 
   std::span<std::byte> bytes() noexcept { return {data, length}; }
   /// Bytes of the whole frame.

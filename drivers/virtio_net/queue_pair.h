@@ -71,7 +71,9 @@ class QueuePair {
     return {};
   }
 
-  /// While nobody is at the rings, after a reset of the device.
+  /// While nobody is at the rings.
+  bool broken() const noexcept { return rx_.broken() || tx_.broken(); }
+  /// The same, after a reset of the device, or of both queues.
   void restart_rings() {
     rx_.take_back();
     tx_.take_back();

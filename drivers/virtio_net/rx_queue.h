@@ -215,6 +215,8 @@ class RxQueue {
     }
     packet.length = length - framing_.header_bytes();
     packet.offload = header.offload;
+    packet.hash = header.hash;
+    packet.hash_report = header.hash_report;
     if (header.buffers == 1) [[likely]]
       return finish(packet, packet.length, burst);
     merging_ = {.head = &packet,

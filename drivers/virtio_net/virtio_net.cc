@@ -58,6 +58,22 @@ std::unexpected<Error> bad_config(std::string what, std::string advice) {
                                .reg = "device_config"});
 }
 
+/// What RSS and HASH_REPORT can do, and what the device must be able to: section "Device configuration layout".
+Result<void> read_steering(const virtio::Device& device, CardInfo& info, Deadline deadline) {
+  const bool rss = device.has(net_feature::kRss);
+  if (!rss && !device.has(net_feature::kHashReport)) return {};
+  SteeringLimits& limits = info.steering;
+  UPCI_TRY_ASSIGN(limits.key_bytes, read_number<std::uint8_t>(device, net::config::kRssMaxKeySize, deadline));
+  UPCI_TRY_ASSIGN(limits.hash_types, read_number<std::uint32_t>(device, net::config::kHashTypes, deadline));
+  if (rss) {
+    UPCI_TRY_ASSIGN(limits.table_entries, read_number<std::uint16_t>(device, net::config::kRssMaxTable, deadline));
+  }
+  if (limits.key_bytes >= net::kMinRssKey && (!rss || limits.table_entries >= net::kMinRssTable)) return {};
+  return bad_config(fmt::format("the network card takes hash keys of {} bytes and indirection tables of {} entries",
+                                limits.key_bytes, limits.table_entries),
+                    "it must take 40 and 128: decline them with features=-RSS:-HASH_REPORT, or repair the device");
+}
+
 Result<CardInfo> read_card(const virtio::Device& device, Deadline deadline) {
   CardInfo info;
   virtio::Transport& transport = device.transport();
@@ -74,7 +90,7 @@ Result<CardInfo> read_card(const virtio::Device& device, Deadline deadline) {
                         "no MTU may be below 68: decline it with features=-MTU, or repair the device");
     }
   }
-  if (device.has(net_feature::kMq)) {
+  if (device.has(net_feature::kMq) || device.has(net_feature::kRss)) {
     UPCI_TRY_ASSIGN(info.max_pairs, read_number<std::uint16_t>(device, net::config::kMaxPairs, deadline));
     // "The device MUST set max_virtqueue_pairs to between 1 and 0x8000 inclusive".
     if (info.max_pairs == 0 || info.max_pairs > net::kMostPairs) {
@@ -82,6 +98,7 @@ Result<CardInfo> read_card(const virtio::Device& device, Deadline deadline) {
                         "there must be 1 to 32768: decline them with features=-MQ, or repair the device");
     }
   }
+  UPCI_TRY(read_steering(device, info, deadline));
   if (device.has(net_feature::kSpeedDuplex)) {
     UPCI_TRY_ASSIGN(const auto speed, read_number<std::uint32_t>(device, net::config::kSpeed, deadline));
     UPCI_TRY_ASSIGN(const auto duplex, read_number<std::uint8_t>(device, net::config::kDuplex, deadline));

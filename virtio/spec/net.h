@@ -32,6 +32,10 @@ inline constexpr std::uint16_t kMinMtu = 68;
 inline constexpr std::uint16_t kMostPairs = 0x8000;
 inline constexpr std::uint32_t kMostSpeed = 0x7fffffff;  // above: unknown
 
+// "The device MUST set" these to at least so much, where it offers RSS or HASH_REPORT.
+inline constexpr std::uint8_t kMinRssKey = 40;
+inline constexpr std::uint16_t kMinRssTable = 128;
+
 inline constexpr std::uint16_t kLinkUp = 1;
 inline constexpr std::uint16_t kAnnounce = 2;
 
@@ -48,7 +52,11 @@ struct Header {
 inline constexpr std::size_t kHeaderBytes = 12;
 /// Legacy devices without MRG_RXBUF leave num_buffers out. Section "Legacy Interface: Device Operation".
 inline constexpr std::size_t kLegacyHeaderBytes = 10;
-constexpr std::size_t header_bytes(bool version_1, bool mrg_rxbuf) noexcept {
+/// With HASH_REPORT: le32 hash_value, le16 hash_report, le16 padding come after num_buffers.
+inline constexpr std::size_t kHashHeaderBytes = 20;
+inline constexpr std::size_t kHashOffset = 12;
+constexpr std::size_t header_bytes(bool version_1, bool mrg_rxbuf, bool hash_report = false) noexcept {
+  if (hash_report) return kHashHeaderBytes;
   return version_1 || mrg_rxbuf ? kHeaderBytes : kLegacyHeaderBytes;
 }
 
@@ -86,6 +94,8 @@ inline constexpr std::uint8_t kControlAnnounce = 3;
 inline constexpr std::uint8_t kAnnounceAck = 0;
 inline constexpr std::uint8_t kControlMq = 4;
 inline constexpr std::uint8_t kMqPairsSet = 0;
+inline constexpr std::uint8_t kMqRssConfig = 1;
+inline constexpr std::uint8_t kMqHashConfig = 2;
 inline constexpr std::uint8_t kControlOffloads = 5;
 inline constexpr std::uint8_t kOffloadsSet = 0;
 inline constexpr std::uint8_t kControlOk = 0;
