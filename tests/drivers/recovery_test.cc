@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A card that asks to be reset in the middle of traffic: its data path goes on, no frame comes twice, none is lost uncounted.
 #include "tests/drivers/bench.h"
+#include "tests/drivers/tally.h"
 
 namespace upci::inline UPCI_VARIANT::driver_tests {
 namespace {
@@ -32,28 +33,6 @@ class Recovery : public testing::TestWithParam<bool> {
   }
 };
 INSTANTIATE_TEST_SUITE_P(Policies, Recovery, testing::Bool(), policy_name);
-
-/// Numbered frames: how often each has come.
-class Tally {
- public:
-  void take(virtio_net::Packet& packet) {
-    std::uint32_t number = 0;
-    std::memcpy(&number, packet.data + 14, sizeof(number));
-    const std::lock_guard lock(mutex_);
-    if (number >= seen_.size()) seen_.resize(number + 1);
-    EXPECT_EQ(seen_[number]++, 0) << "frame " << number << " came again";
-    count_++;
-  }
-  std::uint64_t count() {
-    const std::lock_guard lock(mutex_);
-    return count_;
-  }
-
- private:
-  platform::Mutex mutex_;
-  std::vector<int> seen_;
-  std::uint64_t count_ = 0;
-};
 
 TEST_P(Recovery, PolledTrafficGoesOnAndEachFrameIsAccountedFor) {
   with_nic([](virtio_net::Nic& nic, Bench& bench) {
