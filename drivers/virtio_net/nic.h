@@ -29,6 +29,7 @@ namespace upci::inline UPCI_VARIANT::virtio_net {
 /// Counters of one queue pair since the probe; they only grow.
 struct QueueStats {
   std::uint64_t bottom_halves = 0;  // runs of the works that the vectors queue
+  std::uint64_t rx_polls = 0;       // those of them that no interrupt asked for, but Moderation::interval
   std::uint64_t rx_frames = 0, rx_bytes = 0;
   std::uint64_t rx_merged = 0;       // frames that took several buffers (MRG_RXBUF)
   std::uint64_t rx_short = 0;        // dropped: shorter than the virtio header and an Ethernet header
@@ -60,6 +61,17 @@ struct NicStats : QueueStats {
   std::uint64_t ring_accesses = 0;    // seen by the observers of the rings; 0 with the plain access policy
   std::uint64_t ring_violations = 0;  // breaches by this driver that they found
   std::vector<QueueStats> pairs;      // one for each queue pair
+};
+
+/// When the receive bottom half waits for an interrupt, and when it looks at the ring by itself: as the kernel's NAPI does, with
+/// its budget, gro_flush_timeout and napi_defer_hard_irqs. By default it never looks by itself.
+struct Moderation {
+  unsigned budget = 64;  // 1 to 64: frames that a run delivers before the CPU's other items get their turn
+  /// Once an interval has brought `busy` frames the interrupt stays off, and the ring is looked at again after the next one, until
+  /// `idle_polls` looks in a row have found nothing. A card with little to do is not polled: no frame waits for a timer then.
+  platform::Nanoseconds interval{0};  // 0: never
+  unsigned busy = 8;                  // 1 to 64
+  unsigned idle_polls = 2;            // at least 1
 };
 
 /// What the device is to let through beside frames to its address. Section "Packet Receive Filtering". The values are the
@@ -136,6 +148,8 @@ class Nic : public virtio::Bound {
   /// From now on frames are given to `receiver`. Once, before any traffic. Errors: kUnavailable when the card has no
   /// interrupts (use polling), kState when a receiver is set already, kInvalid for an empty one.
   virtual Result<void> set_receiver(Receiver receiver) = 0;
+  /// From the next run of a bottom half on, for all queue pairs. Errors: kInvalid outside of the ranges above. Any thread.
+  virtual Result<void> set_moderation(const Moderation& moderation) = 0;
   /// Waits for the transmit interrupt until at least one slot is free. Only in interrupt use, by the transmitting thread.
   /// Errors: kTimeout, kState (no receiver is set), or what failed() says.
   virtual Result<void> wait_tx_room(Deadline deadline, unsigned pair = 0) = 0;

@@ -30,6 +30,7 @@ std::uint64_t pack_mac(const Nic::Mac& mac) noexcept {
 
 QueueStats& QueueStats::operator+=(const QueueStats& other) noexcept {
   bottom_halves += other.bottom_halves;
+  rx_polls += other.rx_polls;
   rx_frames += other.rx_frames;
   rx_bytes += other.rx_bytes;
   rx_merged += other.rx_merged;
@@ -102,6 +103,28 @@ Result<void> NicBase::set_receiver(Receiver receiver) {
   }
   receive_by_interrupt();
   return {};
+}
+
+Result<void> NicBase::set_moderation(const Moderation& wanted) {
+  constexpr unsigned kMost = Moderation{}.budget;
+  const auto within = [](unsigned value) { return value >= 1 && value <= kMost; };
+  if (!within(wanted.budget) || !within(wanted.busy) || wanted.idle_polls == 0 || wanted.interval.count() < 0) {
+    return fail(
+        Errc::kInvalid, "a moderation that cannot be",
+        "budget and busy are 1 to " + std::to_string(kMost) + ", idle_polls is at least 1, interval not negative");
+  }
+  budget_.store(wanted.budget, std::memory_order_relaxed);
+  busy_.store(wanted.busy, std::memory_order_relaxed);
+  idle_polls_.store(wanted.idle_polls, std::memory_order_relaxed);
+  interval_ns_.store(wanted.interval.count(), std::memory_order_relaxed);
+  return {};
+}
+
+Moderation NicBase::moderation() const noexcept {
+  return {.budget = budget_.load(std::memory_order_relaxed),
+          .interval = platform::Nanoseconds(interval_ns_.load(std::memory_order_relaxed)),
+          .busy = busy_.load(std::memory_order_relaxed),
+          .idle_polls = idle_polls_.load(std::memory_order_relaxed)};
 }
 
 void NicBase::set_event_handler(EventHandler handler) {

@@ -63,6 +63,7 @@ class NicBase : public Nic {
   std::size_t alloc(std::span<Packet*> packets) override { return pool_.alloc(packets); }
   void free(std::span<Packet* const> packets) override;
   Result<void> set_receiver(Receiver receiver) override;
+  Result<void> set_moderation(const Moderation& moderation) override;
   std::optional<Error> failed() const override;
   void withdrawn(const Error& error) override { set_failed(error); }
 
@@ -100,6 +101,8 @@ class NicBase : public Nic {
   /// False when the deadline came first.
   bool wait_tx_event(std::uint32_t seen, Deadline deadline) noexcept;
 
+  Moderation moderation() const noexcept;
+  int cpu_of(unsigned vector) const noexcept { return (*vectors_)[vector].cpu(); }
   void queue_on(unsigned vector, Work& work) noexcept { (*vectors_)[vector].queue(work); }
   /// Set by a receive queue that found the pool empty.
   platform::Atomic<bool>& any_starved() noexcept { return any_starved_; }
@@ -187,6 +190,10 @@ class NicBase : public Nic {
   platform::Mutex receiver_mutex_;
   Receiver receiver_;                             // receiver_mutex_ to set it; const once interrupt_mode_ is set
   platform::Atomic<bool> interrupt_mode_{false};  // atomic; set once
+  // atomic each; a run may see a part of a new Moderation with a part of the old
+  platform::Atomic<unsigned> budget_{Moderation{}.budget}, busy_{Moderation{}.busy};
+  platform::Atomic<unsigned> idle_polls_{Moderation{}.idle_polls};
+  platform::Atomic<std::int64_t> interval_ns_{0};
   platform::Mutex handler_mutex_;
   EventHandler handler_;                          // handler_mutex_
   platform::Atomic<bool> any_starved_{false};     // atomic; a hint

@@ -41,6 +41,7 @@ class QueuePair {
 
   ~QueuePair() {
     // After a removal they are disabled already; after a failed probe this is the only one to do it.
+    nic_.engine().disable_delayed_work_sync(rx_later_);
     nic_.engine().disable_work_sync(rx_work_);
     nic_.engine().disable_work_sync(tx_work_);
     rx_.detach();
@@ -146,6 +147,7 @@ class QueuePair {
       return (rx.*member).load(std::memory_order_relaxed) + (tx.*member).load(std::memory_order_relaxed);
     };
     return {.bottom_halves = rx_runs_.get() + tx_runs_.get(),
+            .rx_polls = rx_polls_.get(),
             .rx_frames = rx_.frames(),
             .rx_bytes = rx_.bytes(),
             .rx_merged = rx_.merged(),
@@ -180,8 +182,10 @@ class QueuePair {
     platform::Atomic<bool>& inside_;
   };
 
-  /// Frames that one run of the receive bottom half delivers before the CPU's other items get their turn.
-  static constexpr std::size_t kBudget = 64;
+  static constexpr std::size_t kMostFrames = Moderation{}.budget;
+
+  /// What follows a run of the receive bottom half.
+  enum class Then : std::uint8_t { kInterrupt, kAgain, kLater };
 
   std::size_t send(std::span<Packet* const> packets) {
     if (nic_.blocked()) return 0;
@@ -229,28 +233,59 @@ class QueuePair {
 
   void rx_bottom_half(Work&) {
     rx_runs_.add();
-    std::array<Packet*, kBudget> packets;
+    std::array<Packet*, kMostFrames> packets;
     std::size_t count = 0;
-    bool again = false;
+    Then then = Then::kInterrupt;
+    const Moderation moderation = nic_.moderation();
     {
       const std::lock_guard lock(rx_mutex_);
       if (!nic_.interrupt_mode() || nic_.blocked()) return;
       rx_.clear_starved();
       rx_.disable_interrupts();
-      count = rx_.receive(packets);
-      // Either the budget is used up: then the interrupt stays off and the work goes to the end of its CPU's queue, behind
-      // the other items. Or the ring was empty: then the interrupt is armed, unless something came meanwhile.
-      again = count == kBudget || rx_.enable_interrupts();
-      if (again) rx_.disable_interrupts();
+      if (polled_) rx_polls_.add();
+      count = rx_.receive(std::span(packets).first(moderation.budget));
+      then = what_then(count, moderation);
+      polled_ = then == Then::kLater;
       if (rx_.broken()) {
         nic_.note_trouble(*rx_.error());
-        again = false;
+        then = Then::kInterrupt;
       }
     }
     // Without the lock, which wait_until_left() takes: the receiver may sleep.
     if (count != 0) nic_.receiver()(std::span<Packet* const>(packets).first(count));
-    if (again) queue_rx_work();
+    if (then == Then::kAgain) queue_rx_work();
+    if (then == Then::kLater) {
+      nic_.engine().queue_delayed_work_on(nic_.cpu_of(nic_.plan().rx(index_)), nic_.engine().system_wq(), rx_later_,
+                                          moderation.interval);
+    }
   }
+
+  /// Under rx_mutex_, with interrupts disabled. Either the budget is used up: the work goes to the end of its CPU's queue, behind
+  /// the other items. Or the ring is empty: then the interrupt is armed, unless something came meanwhile, or there was so much
+  /// that looking again a little later costs less than an interrupt for each frame.
+  Then what_then(std::size_t count, const Moderation& moderation) {
+    const bool busy = moderation.interval.count() > 0 && is_busy(count, moderation);
+    if (count == moderation.budget) return Then::kAgain;
+    if (busy) return Then::kLater;
+    if (!rx_.enable_interrupts()) return Then::kInterrupt;
+    rx_.disable_interrupts();
+    return Then::kAgain;
+  }
+
+  /// Whether the current interval has brought enough frames; what is polled already stays so for a while.
+  bool is_busy(std::size_t count, const Moderation& moderation) {
+    const platform::TimePoint now = platform::Clock::now();
+    if (now - interval_begin_ >= moderation.interval) {
+      interval_begin_ = now;
+      interval_frames_ = 0;
+    }
+    interval_frames_ += count;
+    idle_polls_ = count != 0 ? 0 : idle_polls_ + 1;
+    return interval_frames_ >= moderation.busy || (polled_ && idle_polls_ < moderation.idle_polls);
+  }
+
+  // The bottom half itself has to be one work: frames keep their order.
+  void rx_later(Work&) { queue_rx_work(); }
 
   NicBase& nic_;
   const std::uint16_t index_;
@@ -259,13 +294,19 @@ class QueuePair {
   Mutex rx_mutex_;
   platform::Atomic<bool> rx_inside_{false};  // atomic; see Presence
   RxQueue<Ring> rx_;                         // see above
+  bool polled_ = false;                      // rx_mutex_: nothing but rx_later_ asks for the next run
+  unsigned idle_polls_ = 0;                  // rx_mutex_: runs in a row that found nothing
+  platform::TimePoint interval_begin_{};     // rx_mutex_
+  std::size_t interval_frames_ = 0;          // rx_mutex_: taken since
   Mutex tx_mutex_;
   platform::Atomic<bool> tx_inside_{false};  // atomic; see Presence
   TxQueue<Ring> tx_;                         // see above
   platform::Atomic<bool> tx_wanted_{false};  // written under tx_mutex_; a hint for the shared vector
   Counter rx_runs_;                          // written by the receive work only
   Counter tx_runs_;                          // written by the transmit work only
+  Counter rx_polls_;                         // under rx_mutex_
   Work rx_work_{this, &QueuePair::rx_bottom_half};
+  DelayedWork rx_later_{this, &QueuePair::rx_later};
   Work tx_work_{this, &QueuePair::tx_bottom_half};
 };
 
