@@ -205,7 +205,8 @@ TEST_P(NicApi, WaitingForRoomEndsAtTheDeadlineOrWithTheTransmitInterrupt) {
     const std::uint64_t interrupts = nic.stats().interrupts;
     go.complete();
     EXPECT_TRUE(nic.wait_tx_room(Deadline::after(10s)));
-    EXPECT_GT(nic.stats().interrupts, interrupts);
+    // It may come after the room: whoever looks at the ring needs no interrupt.
+    EXPECT_TRUE(eventually([&] { return nic.stats().interrupts > interrupts; }));
     EXPECT_TRUE(eventually([&] { return received.load() == sent; }));
   });
 }
