@@ -27,9 +27,9 @@ Result<std::uint64_t> parse(std::uint32_t device_id, const std::vector<std::stri
   for (const std::string& name : names) {
     const auto bit = spec::feature_bit(device_id, name);
     if (!bit) {
-      return fail(
-          Errc::kInvalid, fmt::format("virtio device type {} has no feature '{}'", device_id, name),
-          "use the specification's name in capitals, without VIRTIO_F_, VIRTIO_NET_F_ or VIRTIO_BLK_F_, for example features=-STATUS");
+      return fail(Errc::kInvalid, fmt::format("virtio device type {} has no feature '{}'", device_id, name),
+                  "use the specification's name in capitals, without VIRTIO_F_, VIRTIO_NET_F_ or VIRTIO_BLK_F_, for "
+                  "example features=-STATUS");
     }
     bits |= spec::mask_of(*bit);
   }
