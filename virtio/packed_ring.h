@@ -53,6 +53,9 @@ class PackedRing {
   const RingCounters& counters() const noexcept { return *counters_; }
   /// Where the driver goes on, as a device wants to be told with NOTIFICATION_DATA. Section "Driver Notifications".
   std::uint16_t next_position() const noexcept { return spec::packed::offset_wrap(next_avail_, avail_wrap_); }
+  /// As SplitRing's: descriptor, and the wrap counter in the highest bit.
+  std::uint16_t add_position() const noexcept { return spec::packed::offset_wrap(next_avail_, avail_wrap_); }
+  std::uint16_t poll_position() const noexcept { return spec::packed::offset_wrap(next_used_, used_wrap_); }
   bool broken() const noexcept { return fault_ != RingFault::kNone; }
   /// Why the ring is broken. Such a ring takes and gives nothing any more.
   std::optional<Error> error() const {

@@ -57,6 +57,10 @@ class SplitRing {
   const RingCounters& counters() const noexcept { return *counters_; }
   /// Where the driver goes on, as a device wants to be told with NOTIFICATION_DATA. Section "Driver Notifications".
   std::uint16_t next_position() const noexcept { return published_; }
+  /// Where add() writes next: for those who watch.
+  std::uint16_t add_position() const noexcept { return avail_index_; }
+  /// Where poll() looks next.
+  std::uint16_t poll_position() const noexcept { return used_index_; }
   bool broken() const noexcept { return fault_ != RingFault::kNone; }
   /// Why the ring is broken. Such a ring takes and gives nothing any more.
   std::optional<Error> error() const {

@@ -21,6 +21,8 @@ namespace upci::inline UPCI_VARIANT::platform {
 using Nanoseconds = std::chrono::nanoseconds;
 using Clock = std::chrono::steady_clock;
 using TimePoint = std::chrono::time_point<Clock, Nanoseconds>;
+/// The time of day: since 1970, UTC. For what people read; it can jump.
+inline Nanoseconds time_of_day() noexcept { return std::chrono::system_clock::now().time_since_epoch(); }
 inline constexpr TimePoint kNever = TimePoint::max();
 
 template <class T>

@@ -35,6 +35,8 @@ struct Clock {
   static time_point now() noexcept;
 };
 using TimePoint = Clock::time_point;
+/// As the clock has it: a run depends on its seed alone.
+inline Nanoseconds time_of_day() noexcept { return Clock::now().time_since_epoch(); }
 inline constexpr TimePoint kNever = TimePoint::max();
 
 inline void fence(std::memory_order) noexcept { sim::detail::point(); }

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -20,6 +21,7 @@
 
 #include "base/deadline.h"
 #include "base/error.h"
+#include "drivers/virtio_net/capture.h"
 #include "drivers/virtio_net/packet.h"
 #include "drivers/virtio_net/steering.h"
 #include "virtio/driver.h"
@@ -153,6 +155,10 @@ class Nic : public virtio::Bound {
   /// Waits for the transmit interrupt until at least one slot is free. Only in interrupt use, by the transmitting thread.
   /// Errors: kTimeout, kState (no receiver is set), or what failed() says.
   virtual Result<void> wait_tx_room(Deadline deadline, unsigned pair = 0) = 0;
+
+  /// From now on frames that are sent and received are written to this file, too, as the rings have them (capture.h); an empty
+  /// pointer ends that. Whoever sends or receives then writes to a file: it costs time. Any thread.
+  virtual void set_capture(std::shared_ptr<Capture> capture) = 0;
 
   // --- the control queue; any thread that may sleep ---
   // Errors of all: kUnavailable when the feature was not negotiated, kVerdict (stuck, gone, needs_reset; step "control"),

@@ -132,6 +132,19 @@ void NicBase::set_event_handler(EventHandler handler) {
   handler_ = std::move(handler);
 }
 
+void NicBase::set_capture(std::shared_ptr<Capture> capture) {
+  std::shared_ptr<const CaptureTap> tap;
+  if (capture) tap = std::make_shared<CaptureTap>(std::move(capture), name());
+  const std::lock_guard lock(tap_mutex_);
+  tap_ = std::move(tap);
+  tapped_.store(tap_ != nullptr, std::memory_order_release);
+}
+
+std::shared_ptr<const CaptureTap> NicBase::current_tap() const {
+  const std::lock_guard lock(tap_mutex_);
+  return tap_;
+}
+
 void NicBase::tell(NicEvent event) {
   EventHandler handler;
   {

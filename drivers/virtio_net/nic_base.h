@@ -77,6 +77,7 @@ class NicBase : public Nic {
   Result<void> set_rss(const Rss& rss, Deadline deadline) override;
   Result<void> set_hash_report(std::uint32_t types, std::span<const std::uint8_t> key, Deadline deadline) override;
   void set_event_handler(EventHandler handler) override;
+  void set_capture(std::shared_ptr<Capture> capture) override;
 
   // --- for the queue pairs ---
   const virtio::Device& device() const noexcept { return device_; }
@@ -102,6 +103,12 @@ class NicBase : public Nic {
   bool wait_tx_event(std::uint32_t seen, Deadline deadline) noexcept;
 
   Moderation moderation() const noexcept;
+  /// Null but while frames are captured.
+  std::shared_ptr<const CaptureTap> tap() const {
+    if (!tapped_.load(std::memory_order_acquire)) [[likely]]
+      return nullptr;
+    return current_tap();
+  }
   int cpu_of(unsigned vector) const noexcept { return (*vectors_)[vector].cpu(); }
   void queue_on(unsigned vector, Work& work) noexcept { (*vectors_)[vector].queue(work); }
   /// Set by a receive queue that found the pool empty.
@@ -159,6 +166,7 @@ class NicBase : public Nic {
  private:
   static constexpr std::uint32_t kStopping = 1, kFailed = 2, kRecovering = 4;
 
+  std::shared_ptr<const CaptureTap> current_tap() const;
   /// Keeps the first cause of failure, and lets everybody who waits know.
   void set_failed(Error error);
   void recover(Work&);
@@ -194,6 +202,9 @@ class NicBase : public Nic {
   platform::Atomic<unsigned> budget_{Moderation{}.budget}, busy_{Moderation{}.busy};
   platform::Atomic<unsigned> idle_polls_{Moderation{}.idle_polls};
   platform::Atomic<std::int64_t> interval_ns_{0};
+  platform::Atomic<bool> tapped_{false};  // atomic
+  mutable platform::Mutex tap_mutex_;
+  std::shared_ptr<const CaptureTap> tap_;  // tap_mutex_
   platform::Mutex handler_mutex_;
   EventHandler handler_;                          // handler_mutex_
   platform::Atomic<bool> any_starved_{false};     // atomic; a hint

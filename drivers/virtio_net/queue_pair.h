@@ -101,7 +101,7 @@ class QueuePair {
     if (nic_.interrupt_mode()) return 0;
     const Presence presence(rx_inside_);
     if (nic_.blocked()) return 0;
-    const std::size_t count = rx_.receive(packets);
+    const std::size_t count = rx_.receive(packets, nic_.tap().get());
     if (rx_.broken()) [[unlikely]]
       nic_.note_trouble(*rx_.error());
     return count;
@@ -189,7 +189,7 @@ class QueuePair {
 
   std::size_t send(std::span<Packet* const> packets) {
     if (nic_.blocked()) return 0;
-    const std::size_t count = tx_.send(packets);
+    const std::size_t count = tx_.send(packets, nic_.tap().get(), index_);
     nic_.feed_starved();
     if (tx_.broken()) [[unlikely]]
       nic_.note_trouble(*tx_.error());
@@ -243,7 +243,7 @@ class QueuePair {
       rx_.clear_starved();
       rx_.disable_interrupts();
       if (polled_) rx_polls_.add();
-      count = rx_.receive(std::span(packets).first(moderation.budget));
+      count = rx_.receive(std::span(packets).first(moderation.budget), nic_.tap().get());
       then = what_then(count, moderation);
       polled_ = then == Then::kLater;
       if (rx_.broken()) {

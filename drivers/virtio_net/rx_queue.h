@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "drivers/virtio_net/capture.h"
 #include "drivers/virtio_net/counter.h"
 #include "drivers/virtio_net/framing.h"
 #include "drivers/virtio_net/packet_pool.h"
@@ -67,10 +68,11 @@ class RxQueue {
   }
 
   /// Takes up to packets.size() frames; tops the ring up once enough of it is empty.
-  std::size_t receive(std::span<Packet*> packets) {
+  /// `tap`, where there is one, sees them first.
+  std::size_t receive(std::span<Packet*> packets, const CaptureTap* tap) {
     if (!kept_.empty()) [[unlikely]]
       return take_kept(packets);
-    const std::size_t count = collect(packets);
+    const std::size_t count = collect(packets, tap);
     if (slots_ - ring_.in_flight() >= refill_at_) refill();
     return count;
   }
@@ -102,7 +104,7 @@ class RxQueue {
   void take_back() {
     std::array<Packet*, kBurst> frames;
     while (!broken() && ring_.has_used()) {
-      const std::size_t count = collect(frames);
+      const std::size_t count = collect(frames, nullptr);
       kept_.insert(kept_.end(), frames.begin(), frames.begin() + static_cast<std::ptrdiff_t>(count));
     }
     detach();
@@ -131,6 +133,7 @@ class RxQueue {
 
   struct Burst {
     std::span<Packet*> frames;
+    const CaptureTap* tap = nullptr;
     std::size_t count = 0;
     std::uint64_t bytes = 0;
     std::array<Packet*, kBurst> dropped;
@@ -145,9 +148,10 @@ class RxQueue {
   };
 
   /// Takes up to packets.size() frames out of the ring.
-  std::size_t collect(std::span<Packet*> packets) {
+  std::size_t collect(std::span<Packet*> packets, const CaptureTap* tap) {
     Burst burst;
     burst.frames = packets;
+    burst.tap = tap;
     ring_.poll(std::min(packets.size(), kBurst), [&](void* cookie, std::uint32_t length) {
       auto* packet = static_cast<Packet*>(cookie);
       if (!framing_.reads_header()) [[likely]] {
@@ -178,6 +182,11 @@ class RxQueue {
     head.queue_pair = pair_;
     burst.bytes += bytes;
     burst.frames[burst.count++] = &head;
+    if (burst.tap != nullptr) [[unlikely]] {
+      burst.tap->received(
+          head,
+          {.pair = pair_, .position = ring_.poll_position(), .in_flight = ring_.in_flight(), .size = ring_.size()});
+    }
   }
 
   /// The ring has checked that it fits; too short for a frame it can be all the same.

@@ -11,6 +11,7 @@
 #include <span>
 #include <utility>
 
+#include "drivers/virtio_net/capture.h"
 #include "drivers/virtio_net/counter.h"
 #include "drivers/virtio_net/framing.h"
 #include "drivers/virtio_net/packet_pool.h"
@@ -33,7 +34,8 @@ class TxQueue {
   /// Room for any frame: a long one may need more descriptors than one in a single buffer.
   bool has_room() const noexcept { return ring_.room() >= std::min(wanted_, ring_.size()); }
 
-  std::size_t send(std::span<Packet* const> packets) {
+  /// `tap`, where there is one, sees each frame before the device does, as one of queue pair `pair`.
+  std::size_t send(std::span<Packet* const> packets, const CaptureTap* tap, std::uint16_t pair) {
     // Lazily: while half of the ring is free, a look at the used ring would only cost a cache line.
     if (ring_.room() < std::max<std::size_t>(packets.size() * framing_.descriptors(), ring_.size() / 2U)) reclaim();
     std::size_t taken = 0;
@@ -48,7 +50,10 @@ class TxQueue {
         ++taken;
         continue;
       }
+      const std::uint16_t position = ring_.add_position();
       if (!add(*packet)) break;
+      if (tap != nullptr) [[unlikely]]
+        tap->sent(*packet, {.pair = pair, .position = position, .in_flight = ring_.in_flight(), .size = ring_.size()});
       ++frames;
       bytes += length;
       ++taken;

@@ -44,6 +44,7 @@ constexpr std::string_view kHelp =
     "  upci net test emu:virtio-net --frames 10000\n"
     "  upci net test qemu:virtio-net-pci,disable-legacy=on --frames 10000 --size 1514 --poll\n"
     "  upci net test 0000:41:00.0 0000:81:00.0 --frames 10000 --json\n"
+    "  upci net test emu:virtio-net --frames 100 --capture frames.pcapng\n"
     "  upci net test qemu:virtio-net-pci,wire=cable:a emu:virtio-net,wire=cable:a --frames 1000 --json\n"
     "\n";
 
@@ -56,12 +57,14 @@ struct Options {
   std::string frames;
   std::string size = "64";
   std::string idle = "5s";
+  std::string capture;
   bool poll = false;
 };
 
 struct Request {
   ProbeRequest probe;
   TrafficOptions traffic;
+  std::string capture;  // a file, or nothing
 };
 
 /// Two devices whose frames cannot meet are a mistake in the command line.
@@ -96,6 +99,7 @@ Result<Request> check(const Options& options) {
   UPCI_TRY_ASSIGN(request.traffic.size, parse_count("--size", options.size, kSmallestFrame, kLargestFrame));
   UPCI_TRY_ASSIGN(request.traffic.idle, parse_duration("--idle", options.idle));
   request.traffic.poll = options.poll;
+  request.capture = options.capture;
   request.traffic.observed = options.probe.observed;
   UPCI_TRY_ASSIGN(request.probe, check(options.probe));
   if (request.probe.uris.size() > 2) {
@@ -125,6 +129,7 @@ Json to_json(const TrafficResult& result, const TrafficOptions& options) {
   json["batched_chains"] = result.batched_chains;
   json["merged_frames"] = result.merged_frames;
   json["seconds"] = result.seconds;
+  if (result.captured) json["captured"] = *result.captured;
   json["notes"] = result.notes;
   if (options.observed) {
     json["ring_accesses"] = result.ring_accesses;
@@ -153,6 +158,7 @@ std::string to_text(const TrafficResult& result, const TrafficOptions& options) 
     text += fmt::format("observed    {} accesses, {} breaches of the driver's part\n", result.ring_accesses,
                         result.ring_violations);
   }
+  if (result.captured) text += fmt::format("captured    {} frames\n", *result.captured);
   for (const std::string& note : result.notes) text += fmt::format("note        {}\n", note);
   const double rate = result.seconds > 0 ? static_cast<double>(result.received) / result.seconds : 0;
   text += fmt::format("time        {:.3f} s, {:.0f} frames of {} bytes a second\n", result.seconds, rate, options.size);
@@ -166,7 +172,8 @@ TrafficResult stopped(Error error) {
   return result;
 }
 
-TrafficResult run_traffic(Session& session, const TrafficOptions& options) {
+TrafficResult run_traffic(Session& session, const TrafficOptions& options,
+                          const std::shared_ptr<virtio_net::Capture>& capture) {
   std::vector<virtio_net::Nic*> nics;
   for (const auto& device : session.devices()) {
     device::Bound* bound = session.context().bound(*device);
@@ -174,14 +181,27 @@ TrafficResult run_traffic(Session& session, const TrafficOptions& options) {
     if (nic == nullptr) { return stopped(fail(Errc::kNoDriver, device->name() + " is no network card").error()); }
     nics.push_back(nic);
   }
+  for (virtio_net::Nic* nic : nics) nic->set_capture(capture);
   auto result = tool::run_traffic(session.engine(), nics, options);
-  return result ? std::move(*result) : stopped(std::move(result).error());
+  for (virtio_net::Nic* nic : nics) nic->set_capture({});
+  TrafficResult done = result ? std::move(*result) : stopped(std::move(result).error());
+  if (capture != nullptr) {
+    done.captured = capture->frames();
+    if (auto written = capture->finish(); !written && !done.error) done.error = std::move(written).error();
+  }
+  return done;
 }
 
 ExitCode run(const CLI::App& command, const Options& options, Interruption& interruption) {
   apply(options.common);
   const auto request = check(options);
   if (!request) return usage_error(command, request.error());
+  std::shared_ptr<virtio_net::Capture> capture;
+  if (!request->capture.empty()) {
+    auto made = virtio_net::Capture::create(request->capture);
+    if (!made) return fail_command(made.error(), options.common.json);
+    capture = std::move(*made);
+  }
   auto session = Session::create();
   if (!session) return fail_command(session.error(), options.common.json);
 
@@ -192,7 +212,7 @@ ExitCode run(const CLI::App& command, const Options& options, Interruption& inte
   TrafficResult result;
   if (all_bound) {
     const OnInterruption give_up(interruption, [&] { (*session)->abandon(); });
-    result = run_traffic(**session, request->traffic);
+    result = run_traffic(**session, request->traffic, capture);
   }
   (*session)->add_evidence(result.notes, result.error || result.lost + result.corrupt > 0);
   (*session)->give_back_withdrawn(result.notes);
@@ -226,6 +246,10 @@ void add_net_command(CLI::App& app, Invocation& invocation) {
   command->add_option("--idle", options->idle, "When nothing has moved for so long, the rest is lost")
       ->type_name("DURATION")
       ->capture_default_str();
+  command
+      ->add_option("--capture", options->capture,
+                   "Write all frames to this file (pcap-ng), with what the rings knew of each")
+      ->type_name("FILE");
   add_probe_options(*command, options->probe);
   add_common_options(*command, options->common);
   command->footer(std::string(kHelp) + device_help());

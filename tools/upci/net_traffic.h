@@ -33,6 +33,7 @@ struct TrafficResult {
   std::uint64_t kicks = 0, kicks_suppressed = 0;  // times a device was told of buffers, and times it need not be
   std::uint64_t indirect_chains = 0, batched_chains = 0, merged_frames = 0;  // see virtio_net::QueueStats
   std::uint64_t ring_accesses = 0, ring_violations = 0;                      // with the observed access policy only
+  std::optional<std::uint64_t> captured = {};  // frames written to a file, where that was asked for
   std::vector<std::string> notes = {};  // what else a reader should know: where interrupts are raised, CPUs that went
   double seconds = 0;                   // from the first frame to the last arrival
   std::optional<Error> error = {};      // why a card stopped
