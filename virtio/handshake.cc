@@ -77,8 +77,9 @@ device::WaitStep reads_back(std::uint8_t value) {
 [[gnu::noinline]] Result<std::uint64_t> negotiate_features(Transport& transport, Driver& driver, Deadline deadline) {
   state_of(transport).recorder().enter_step("features");
   const std::uint64_t offered = transport.device_features();
-  // Looked at before the features are believed: what a dead device offers is all ones too.
-  UPCI_TRY(wait_for_status(transport, "features", deadline, any));
+  // Before they are believed: what a dead device offers is all ones.
+  const std::uint64_t everything = transport.legacy() ? 0xffff'ffffU : ~std::uint64_t{0};
+  if (offered == everything) UPCI_TRY(wait_for_status(transport, "features", deadline, any));
   UPCI_TRY_ASSIGN(const std::uint64_t features,
                   negotiate(driver.features(transport.legacy()), offered, transport.device_id(), transport.legacy(),
                             transport.device().options()));

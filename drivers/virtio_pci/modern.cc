@@ -51,6 +51,7 @@ class PositionNotifier final : public virtio::Notifier {
 std::uint8_t ModernTransport::status() { return structures_.common.read<Common::DeviceStatus>("device_status"); }
 
 void ModernTransport::set_status(std::uint8_t status) {
+  if (status == virtio::spec::status::kReset) seen_ = {};
   structures_.common.write<Common::DeviceStatus>(status, "device_status");
 }
 
@@ -107,12 +108,23 @@ void ModernTransport::set_driver_features(std::uint64_t features) {
   return {};
 }
 
-std::uint16_t ModernTransport::queue_count() { return structures_.common.read<Common::NumQueues>("num_queues"); }
+std::uint16_t ModernTransport::queue_count() {
+  if (!seen_.queues) seen_.queues = structures_.common.read<Common::NumQueues>("num_queues");
+  return *seen_.queues;
+}
+
+void ModernTransport::select_queue(std::uint16_t queue) {
+  if (seen_.selected == queue) return;
+  structures_.common.write<Common::QueueSelect>(queue, "queue_select");
+  seen_.selected = queue;
+}
 
 std::uint16_t ModernTransport::queue_max_size(std::uint16_t queue) {
   if (queue >= queue_count()) return 0;
-  structures_.common.write<Common::QueueSelect>(queue, "queue_select");
-  return structures_.common.read<Common::QueueSize>("queue_size");
+  const auto known = seen_.sizes.find(queue);
+  if (known != seen_.sizes.end()) return known->second;
+  select_queue(queue);
+  return seen_.sizes[queue] = structures_.common.read<Common::QueueSize>("queue_size");
 }
 
 Result<pci::Bar> ModernTransport::doorbell_of(std::uint16_t queue, std::uint64_t bytes) {
@@ -142,12 +154,14 @@ Result<std::unique_ptr<virtio::Notifier>> ModernTransport::setup_queue(std::uint
     return queue_error(Errc::kDevice, "queue_size",
                        fmt::format("queue {} can have {} entries, not {}", queue, max, size));
   }
+  select_queue(queue);
   if (common.read<Common::QueueEnable>("queue_enable") != 0) {
     return queue_error(Errc::kDevice, "queue_enable",
                        fmt::format("queue {} is enabled already, right after a reset", queue),
                        "the device's reset does not reset its queues");
   }
-  common.write<Common::QueueSize>(size, "queue_size");
+  // Until it is written it is what the device can have, after a reset as well.
+  if (size != max) common.write<Common::QueueSize>(size, "queue_size");
   const auto low = [](std::uint64_t address) { return static_cast<std::uint32_t>(address); };
   const auto high = [](std::uint64_t address) { return static_cast<std::uint32_t>(address >> 32); };
   // Section "Common configuration structure layout", Driver Requirements: 64-bit fields take two 32-bit accesses.
@@ -157,9 +171,12 @@ Result<std::unique_ptr<virtio::Notifier>> ModernTransport::setup_queue(std::uint
   common.write<Common::QueueDriverHigh>(high(addresses.driver), "queue_driver");
   common.write<Common::QueueDeviceLow>(low(addresses.device), "queue_device");
   common.write<Common::QueueDeviceHigh>(high(addresses.device), "queue_device");
-  common.write<Common::QueueMsixVector>(vector, "queue_msix_vector");
-  if (common.read<Common::QueueMsixVector>("queue_msix_vector") != vector)
-    return vector_rejected("queue_msix_vector", vector);
+  // After a reset there is none.
+  if (vector != kNoVector) {
+    common.write<Common::QueueMsixVector>(vector, "queue_msix_vector");
+    if (common.read<Common::QueueMsixVector>("queue_msix_vector") != vector)
+      return vector_rejected("queue_msix_vector", vector);
+  }
   const bool position = has(virtio::spec::feature::kNotificationData);
   UPCI_TRY_ASSIGN(pci::Bar doorbell, doorbell_of(queue, position ? sizeof(std::uint32_t) : sizeof(std::uint16_t)));
   // "The driver MUST configure the other virtqueue fields before enabling the virtqueue with queue_enable."
@@ -175,13 +192,13 @@ Result<std::unique_ptr<virtio::Notifier>> ModernTransport::setup_queue(std::uint
                 "reset the whole device");
   }
   if (common.size() < spec::kCommonSizeWithReset) {
-    return queue_error(Errc::kDevice, "queue_reset",
-                       fmt::format("the device offers RING_RESET, but its common configuration ends after {} bytes",
-                                   common.size()),
-                       "decline it with features=-RING_RESET, or repair the device");
+    return queue_error(
+        Errc::kDevice, "queue_reset",
+        fmt::format("the device offers RING_RESET, but its common configuration ends after {} bytes", common.size()),
+        "decline it with features=-RING_RESET, or repair the device");
   }
   const StepScope step(*device_->state(), "queue_reset");
-  common.write<Common::QueueSelect>(queue, "queue_select");
+  select_queue(queue);
   common.write<Common::QueueReset>(1, "queue_reset");
   // Section "Common configuration structure layout": "the driver MUST NOT consider queue reset to be complete until it reads
   // back 0 in queue_reset". A device that breaks down meanwhile says so in its status.

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
 
 #include "drivers/virtio_pci/structures.h"
 #include "pci/device.h"
@@ -36,12 +38,21 @@ class ModernTransport final : public virtio::Transport {
  private:
   /// Where the queue is notified, by `bytes` in one store.
   Result<pci::Bar> doorbell_of(std::uint16_t queue, std::uint64_t bytes);
+  void select_queue(std::uint16_t queue);
   bool has(unsigned feature_bit) const noexcept { return ((features_ >> feature_bit) & 1U) != 0; }
 
   const std::shared_ptr<pci::Device> device_;
   const Structures structures_;
   const std::uint32_t device_id_;
-  std::uint64_t features_ = 0;  // as written last; the control path's thread
+  // The control path's thread:
+  std::uint64_t features_ = 0;  // as written last
+  /// What was read and selected since the last reset: each access is a round trip to the device.
+  struct Seen {
+    std::optional<std::uint16_t> queues = {};
+    std::optional<std::uint16_t> selected = {};
+    std::map<std::uint16_t, std::uint16_t> sizes = {};  // of queues, as they can be at most
+  };
+  Seen seen_;
 };
 
 }  // namespace upci::inline UPCI_VARIANT::virtio_pci
