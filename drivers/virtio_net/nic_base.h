@@ -58,6 +58,8 @@ class NicBase : public Nic {
   Result<void> set_receiver(Receiver receiver) override;
   std::optional<Error> failed() const override;
   void withdrawn(const Error& error) override { set_failed(error); }
+  Result<void> freeze(Deadline deadline) override;
+  Result<void> restore(Deadline deadline) override;
 
   Result<void> set_receive_mode(ReceiveMode mode, bool on, Deadline deadline) override;
   Result<void> set_mac(const Mac& mac, Deadline deadline) override;
@@ -122,6 +124,8 @@ class NicBase : public Nic {
   /// The device is live: makes receive buffers available.
   virtual void start_pairs() = 0;
   virtual void resume_pairs() = 0;
+  /// Waits for the bottom halves that are under way, the receiver's calls among them. Those that come see blocked().
+  virtual void wait_for_bottom_halves() = 0;
 
   void set_control_queue(std::unique_ptr<ControlQueue> queue) noexcept { control_ = std::move(queue); }
   ControlQueue* control() noexcept { return control_.get(); }
@@ -141,7 +145,8 @@ class NicBase : public Nic {
   std::unique_ptr<device::IrqVectors> vectors_;  // const after construction
 
  private:
-  static constexpr std::uint32_t kStopping = 1, kFailed = 2, kRecovering = 4;
+  static constexpr std::uint32_t kStopping = 1, kFailed = 2, kRecovering = 4, kFrozen = 8;
+  bool frozen() const noexcept { return (blocked_.load(std::memory_order_acquire) & kFrozen) != 0; }
 
   /// Keeps the first cause of failure, and lets everybody who waits know.
   void set_failed(Error error);

@@ -68,8 +68,10 @@ Result<void> NicBase::set_mac(const Mac& mac, Deadline deadline) {
   if (is_multicast(mac)) {
     return fail(Errc::kInvalid, "a network card cannot have a multicast address", "the first byte must be even");
   }
+  const std::lock_guard lock(settings_mutex_);
   UPCI_TRY(
       command(feature::kCtrlMacAddr, net::kControlMac, net::kMacAddressSet, std::as_bytes(std::span(mac)), deadline));
+  settings_.mac = mac;
   mac_.store(pack_mac(mac), std::memory_order_relaxed);
   return {};
 }
