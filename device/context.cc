@@ -68,7 +68,8 @@ Result<void> Context::Impl::take_for_probe(const std::shared_ptr<Device>& device
   if (!fresh) {
     switch (it->second.state) {
       case Entry::State::kProbing: return fail(Errc::kState, device->name() + ": the device is being probed already");
-      case Entry::State::kBound: return fail(Errc::kState, device->name() + ": the device is bound already");
+      case Entry::State::kBound:
+      case Entry::State::kSuspending: return fail(Errc::kState, device->name() + ": the device is bound already");
       case Entry::State::kRemoving: return fail(Errc::kState, device->name() + ": the device is being removed");
     }
   }
@@ -97,6 +98,7 @@ void Context::Impl::publish(const std::shared_ptr<Device>& device, std::unique_p
   {
     const std::lock_guard lock(mutex);
     Entry& entry = entries.at(device.get());
+    entry.instance = bound.get();
     entry.bound = std::move(bound);
     entry.watch = watch;
     entry.state = Entry::State::kBound;
@@ -197,13 +199,25 @@ Report Context::probe(const std::shared_ptr<Device>& device, platform::Nanosecon
 Bound* Context::bound(const Device& device) noexcept {
   const std::lock_guard lock(impl_->mutex);
   const auto it = impl_->entries.find(&device);
-  return it == impl_->entries.end() ? nullptr : it->second.bound.get();
+  return it == impl_->entries.end() ? nullptr : it->second.instance;
 }
 
 Result<void> Context::remove(const std::shared_ptr<Device>& device, Deadline deadline) {
   const ContextCall call(*impl_);
   if (!device) return fail(Errc::kInvalid, "no device was given");
   return impl_->remove(device, deadline);
+}
+
+Result<void> Context::freeze(const std::shared_ptr<Device>& device, Deadline deadline) {
+  const ContextCall call(*impl_);
+  if (!device) return fail(Errc::kInvalid, "no device was given");
+  return impl_->suspend(device, true, deadline);
+}
+
+Result<void> Context::restore(const std::shared_ptr<Device>& device, Deadline deadline) {
+  const ContextCall call(*impl_);
+  if (!device) return fail(Errc::kInvalid, "no device was given");
+  return impl_->suspend(device, false, deadline);
 }
 
 }  // namespace upci::inline UPCI_VARIANT::device

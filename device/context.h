@@ -50,6 +50,16 @@ class Context {
   /// was withdrawn is given back to its lender.
   Result<void> remove(const std::shared_ptr<Device>& device, Deadline deadline);
 
+  /// Puts a bound device to sleep: its driver stops asking it for anything and resets it, interrupts are shut down, works
+  /// disabled, bus mastering is taken away. The instance stays where it is and can be asked; what it then does the driver's
+  /// header says. Not from a callback of the driver. Kernel: virtio_device_freeze. Errors: kState (not bound, frozen already),
+  /// kUnavailable (the driver cannot), the driver's, and then the device goes on; kTimeout when driver or device hang
+  /// far beyond the deadline: the device is then given up, and, where even that does not help, unbound.
+  Result<void> freeze(const std::shared_ptr<Device>& device, Deadline deadline);
+  /// Wakes it up: handshake, queues, settings, traffic. Kernel: virtio_device_restore. Errors: kState (not frozen); the
+  /// driver's, and then it is still frozen: restore() may be called again, or remove(); kTimeout as above.
+  Result<void> restore(const std::shared_ptr<Device>& device, Deadline deadline);
+
   struct Impl;  // device/context_impl.h; not installed
 
  private:

@@ -22,10 +22,12 @@ struct Context::Impl {
       : options(std::move(the_options)), engine(std::move(the_engine)), placement(engine->topology()) {}
 
   struct Entry {
-    enum class State : std::uint8_t { kProbing, kBound, kRemoving };
+    enum class State : std::uint8_t { kProbing, kBound, kSuspending, kRemoving };
     std::shared_ptr<Device> device;
     State state = State::kProbing;
-    std::unique_ptr<Bound> bound;            // exactly while kBound
+    bool frozen = false;                     // kBound: by freeze()
+    std::unique_ptr<Bound> bound;            // exactly while kBound; a job has it while kSuspending
+    Bound* instance = nullptr;               // while kBound or kSuspending: `bound`, wherever it is
     std::shared_ptr<WithdrawalWatch> watch;  // the same; stopped before `bound` goes
   };
 
@@ -48,6 +50,16 @@ struct Context::Impl {
   void publish(const std::shared_ptr<Device>& device, std::unique_ptr<Bound> bound);
   void add_stray(const std::shared_ptr<Job>& job);
   Result<void> remove(const std::shared_ptr<Device>& device, Deadline deadline);
+  /// freeze() and restore().
+  Result<void> suspend(const std::shared_ptr<Device>& device, bool freeze, Deadline deadline);
+
+  enum class Ended : std::uint8_t {
+    kInTime,  // the job is kJudged
+    kLate,    // the same, but only after the device had been given up
+    kHung,    // not even then: the job was given up
+  };
+  /// Runs the job on a CPU of the device's node, and gives the device up when it has not ended by `limit`.
+  Ended run_bounded(const std::shared_ptr<Job>& job, const std::shared_ptr<Device>& device, platform::TimePoint limit);
 };
 
 /// While it lives the destructor of the context waits.

@@ -69,4 +69,12 @@ void Device::shutdown_irqs() noexcept {
   for (IrqVectors* v : vectors) v->shutdown();
 }
 
+// --- Bound ---
+
+Result<void> Bound::freeze(Deadline) {
+  return fail(Errc::kUnavailable, "the driver cannot put its device to sleep", "remove the device and probe it again");
+}
+
+Result<void> Bound::restore(Deadline) { return fail(Errc::kUnavailable, "the driver cannot wake its device up"); }
+
 }  // namespace upci::inline UPCI_VARIANT::device

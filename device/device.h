@@ -113,6 +113,15 @@ class Bound {
   /// First half of remove: stop asking the device for anything. The framework then masks and synchronises the interrupts,
   /// disables the works, resets the device, and runs the destructor.
   virtual Result<void> quiesce(Deadline deadline) = 0;
+  /// The first half of a suspend: nothing is asked of the device any more and no callback of the driver's runs when it returns;
+  /// the device has been reset; what it had comes back to its owners with a result. What the application asks for meanwhile
+  /// waits or is refused, as the driver says. The framework then shuts the vectors down, disables the works and takes bus
+  /// mastering away. Kernel: virtio_driver.freeze, dev_pm_ops.freeze. Errors: kUnavailable (the driver cannot do it), or why
+  /// not; then the device goes on as before, or the driver says that it has failed.
+  virtual Result<void> freeze(Deadline deadline);
+  /// The second half: works are enabled again; the driver enables its vectors (IrqVectors::enable) and brings the device to
+  /// where it was, settings and all. On an error it stays frozen, and this may be called again. Kernel: virtio_driver.restore.
+  virtual Result<void> restore(Deadline deadline);
   /// Whoever lent the device wants it back, or the platform met an error of it: `error` says which. Whoever waits for the
   /// device should be told; removal follows. Called once at most, on a worker; must not block.
   virtual void withdrawn(const Error& error) { static_cast<void>(error); }

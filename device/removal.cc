@@ -39,42 +39,19 @@ class RemovalJob final : public Job {
 
 }  // namespace
 
-Result<void> Context::Impl::remove(const std::shared_ptr<Device>& device, Deadline deadline) {
-  std::unique_ptr<Bound> bound;
-  std::shared_ptr<WithdrawalWatch> watch;
-  {
-    const std::lock_guard lock(mutex);
-    const auto it = entries.find(device.get());
-    if (it == entries.end() || it->second.state != Entry::State::kBound) {
-      return fail(Errc::kState, device->name() + ": the device is not bound");
-    }
-    it->second.state = Entry::State::kRemoving;
-    bound = std::move(it->second.bound);
-    watch = std::move(it->second.watch);
-  }
-  watch->stop();  // it tells the instance, which goes now
-  const int cpu = placement.take(device->node()).cpu;
-  const auto job = std::make_shared<RemovalJob>(*engine, cpu, bell, device, std::move(bound), deadline);
+Context::Impl::Ended Context::Impl::run_bounded(const std::shared_ptr<Job>& job, const std::shared_ptr<Device>& device,
+                                                platform::TimePoint limit) {
   if (!job->queue()) job->run_here();
-
-  // Beyond the deadline: silencing has a time of its own, and what waited for the device ends once it is abandoned.
+  // Beyond it: silencing has a time of its own, and what waited for the device ends once it is abandoned.
   const platform::Nanoseconds grace = kSilenceTimeout + 500ms;
-  platform::TimePoint limit = platform::kNever;  // set when the device is abandoned
-  Result<void> done;
+  bool abandoned = false;
   for (;;) {
     const std::uint32_t seen = bell->rings();
-    const Job::Phase phase = job->phase();
-    if (phase == Job::Phase::kJudged) {
-      done = std::move(job->result());
-      if (done && limit != platform::kNever) {
-        done = fail(Errc::kTimeout,
-                    device->name() + ": removing the driver took longer than its deadline; the device was given up");
-      }
-      break;
-    }
+    if (job->phase() == Job::Phase::kJudged) return abandoned ? Ended::kLate : Ended::kInTime;
     const platform::TimePoint now = platform::Clock::now();
-    if (limit == platform::kNever && now >= deadline.when()) {
+    if (!abandoned && now >= limit) {
       device->abandon();
+      abandoned = true;
       limit = now + grace;
       // Its CPU does not come to it: the works of the driver must be taken back all the same, so we do it ourselves.
       if (job->cancel()) job->run_here();
@@ -84,13 +61,58 @@ Result<void> Context::Impl::remove(const std::shared_ptr<Device>& device, Deadli
       job->write_off_worker();
       add_stray(job);
       device->state()->set_quarantined(true);
+      return Ended::kHung;
+    }
+    bell->wait(seen, limit);
+  }
+}
+
+Result<void> Context::Impl::remove(const std::shared_ptr<Device>& device, Deadline deadline) {
+  std::unique_ptr<Bound> bound;
+  std::shared_ptr<WithdrawalWatch> watch;
+  for (;;) {
+    const std::uint32_t seen = bell->rings();
+    {
+      const std::lock_guard lock(mutex);
+      const auto it = entries.find(device.get());
+      const bool suspending = it != entries.end() && it->second.state == Entry::State::kSuspending;
+      if (!suspending) {
+        if (it == entries.end() || it->second.state != Entry::State::kBound) {
+          return fail(Errc::kState, device->name() + ": the device is not bound");
+        }
+        it->second.state = Entry::State::kRemoving;
+        it->second.instance = nullptr;
+        bound = std::move(it->second.bound);
+        watch = std::move(it->second.watch);
+        break;
+      }
+    }
+    // A freeze or restore ends by itself, within its own deadline; ours may be sooner.
+    if (deadline.expired()) {
+      return fail(Errc::kTimeout, device->name() + ": the device is being frozen or restored, and that has not ended",
+                  "try again with more time");
+    }
+    bell->wait(seen, deadline.when());
+  }
+  watch->stop();  // it tells the instance, which goes now
+  const int cpu = placement.take(device->node()).cpu;
+  const auto job = std::make_shared<RemovalJob>(*engine, cpu, bell, device, std::move(bound), deadline);
+  Result<void> done;
+  switch (run_bounded(job, device, deadline.when())) {
+    case Ended::kInTime: done = std::move(job->result()); break;
+    case Ended::kLate:
+      done = std::move(job->result());
+      if (done) {
+        done = fail(Errc::kTimeout,
+                    device->name() + ": removing the driver took longer than its deadline; the device was given up");
+      }
+      break;
+    case Ended::kHung:
       done = fail(
           Errc::kTimeout,
           device->name() + ": the driver hangs while it is removed; the device was given up, and a worker written off",
           "a work or the destructor of the driver waits for something without a deadline");
       break;
-    }
-    bell->wait(seen, limit == platform::kNever ? deadline.when() : limit);
   }
   if (device->control().notice() != DeviceControl::Notice::kNone) device->control().give_back();
   placement.give_back(cpu);

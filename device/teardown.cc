@@ -12,6 +12,8 @@ void keep_first(Result<void>& first, Result<void> next) {
   if (first && !next) first = std::move(next);
 }
 
+}  // namespace
+
 void disable_works(Engine& engine, Bound& bound) {
   for (Bound* b = &bound; b != nullptr; b = b->child()) {
     for (Work* work : b->works()) engine.disable_work_sync(*work);
@@ -19,7 +21,12 @@ void disable_works(Engine& engine, Bound& bound) {
   }
 }
 
-}  // namespace
+void enable_works(Engine& engine, Bound& bound) {
+  for (Bound* b = &bound; b != nullptr; b = b->child()) {
+    for (Work* work : b->works()) engine.enable_work(*work);
+    for (DelayedWork* work : b->delayed_works()) engine.enable_delayed_work(*work);
+  }
+}
 
 Result<void> silence(Device& device, Deadline deadline) {
   Result<void> done = device.control().set_bus_master(false);

@@ -19,6 +19,10 @@ inline constexpr platform::Nanoseconds kSilenceTimeout = std::chrono::millisecon
 /// Errors: what failed, when it could not be proven quiet: the device stays quarantined.
 Result<void> silence(Device& device, Deadline deadline);
 
+/// The works of `bound` and of what is bound on top of it: waits for those that run. May block as dismantle() may.
+void disable_works(Engine& engine, Bound& bound);
+void enable_works(Engine& engine, Bound& bound);
+
 /// The second half of every removal, in the kernel's order: quiesce, interrupts masked and synchronised, works disabled,
 /// device silenced, destructor. Errors: the first that failed; all is done all the same. May block in a work of the
 /// driver that hangs: the caller runs it in a Job.

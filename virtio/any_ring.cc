@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "virtio/any_ring.h"
 
+#include <cstring>
 #include <utility>
 
 #include "virtio/packed_lint.h"
@@ -35,6 +36,11 @@ class RingOf final : public AnyRing {
     return count;
   }
   std::optional<Error> error() const override { return ring_.error(); }
+  void restart() override {
+    ring_.detach_all([](void*) {});
+    std::memset(memory_.va(), 0, memory_.size());
+    ring_.restart();
+  }
   const RingCounters& counters() const noexcept override { return ring_.counters(); }
   const RingWatcher* watcher() const noexcept override { return observer_.get(); }
 

@@ -45,8 +45,10 @@ class AnyRing {
   virtual void disable_interrupts() = 0;
   /// Takes up to used.size() used chains, oldest first; returns how many.
   virtual std::size_t poll(std::span<Used> used) = 0;
-  /// Why the ring is broken, or nothing. A broken ring takes and gives nothing any more.
+  /// Why the ring is broken, or nothing. A broken ring takes and gives nothing any more, until restart().
   virtual std::optional<Error> error() const = 0;
+  /// After a reset of the device: begins anew, in zeroed memory. What was in flight is forgotten.
+  virtual void restart() = 0;
   virtual const RingCounters& counters() const noexcept = 0;
   /// Null with the plain access policy.
   virtual const RingWatcher* watcher() const noexcept = 0;

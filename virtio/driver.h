@@ -67,8 +67,8 @@ class Driver {
 /// the driver's probe, DRIVER_OK, start; FAILED on failure. Each wait ends in a verdict with its step.
 Result<std::unique_ptr<Bound>> initialize(std::shared_ptr<Transport> transport, Driver& driver, Deadline deadline);
 
-/// The handshake once more, for a device that was live and asks to be reset, with the features that it had. `silent` is called
-/// after the reset, when the device reaches no memory any more; `set_up` is to make the queues known again. Errors: as
+/// The handshake once more, for a device that was live and asks to be reset, or was frozen, with the features that it had.
+/// Kernel: virtio_device_restore. `silent` is called after the reset, when the device reaches no memory any more; `set_up` is to make the queues known again. Errors: as
 /// initialize(); rejected when the device offers less than before. The control path's thread.
 Result<void> restart(Transport& transport, std::uint64_t features, const std::function<void()>& silent,
                      const std::function<Result<void>()>& set_up, Deadline deadline);

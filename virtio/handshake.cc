@@ -202,6 +202,8 @@ Result<void> restart(Transport& transport, std::uint64_t features, const std::fu
                      const std::function<Result<void>()>& set_up, Deadline deadline) {
   UPCI_TRY(reset(transport, deadline));
   silent();
+  state_of(transport).set_own_reset(false);
+  UPCI_TRY(transport.device().control().set_bus_master(true));  // off since it was frozen, if it was
   UPCI_TRY(acknowledge(transport, deadline));
   state_of(transport).recorder().enter_step("features");
   const std::uint64_t offered = transport.device_features();

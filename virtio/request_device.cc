@@ -31,9 +31,10 @@ void refuse(std::span<Request* const> requests, const Error& error) {
 RequestDevice::RequestDevice(Device device) : device_(std::move(device)) {}
 
 RequestDevice::~RequestDevice() {
-  // After a probe that failed nobody has done this yet; after a removal they find nothing to do. Without vectors no work was
-  // ever queued.
-  if (!vectors_) return;
+  // After a probe that failed nobody has done this yet; after a removal they find nothing to do. Without vectors and
+  // without recovery no work was ever queued.
+  const bool queues_works = vectors_ != nullptr || on_trouble_ == OnTrouble::kReset;
+  if (!queues_works) return;
   vectors_.reset();
   for (Work* work : works()) device_.device().engine().disable_work_sync(*work);
 }
@@ -58,8 +59,6 @@ unsigned RequestDevice::vector_of(std::size_t queue) const noexcept {
 
 Result<void> RequestDevice::set_up() {
   device::Device& device = device_.device();
-  Transport& transport = device_.transport();
-  bool messages = false;
   if (const unsigned offered = device.irqs().count(); offered != 0) {
     const unsigned count = std::min<unsigned>(offered, 1U + queues());
     // The configuration's vector where the probe runs: a CPU of the device's node.
@@ -73,8 +72,13 @@ Result<void> RequestDevice::set_up() {
     }
     // Before the queues are told their vectors: a legacy device has the vector registers only while MSI-X is enabled.
     UPCI_TRY(vectors_->enable());
-    messages = !(*vectors_)[0].line();
   }
+  return tell_queues();
+}
+
+Result<void> RequestDevice::tell_queues() {
+  Transport& transport = device_.transport();
+  const bool messages = vectors_ != nullptr && !(*vectors_)[0].line();
   if (messages) UPCI_TRY(transport.set_config_vector(static_cast<std::uint16_t>(kConfigVector)));
   for (std::size_t i = 0; i < queues_.size(); ++i) {
     RequestQueue& queue = *queues_[i];
@@ -87,13 +91,14 @@ Result<void> RequestDevice::set_up() {
 }
 
 std::vector<Work*> RequestDevice::works() {
-  std::vector<Work*> works = {&config_work_};
+  std::vector<Work*> works = {&config_work_, &recovery_work_};
   for (const auto& queue : queues_) works.push_back(&queue->work());
   return works;
 }
 
-void RequestDevice::start(std::function<void()> config_changed) {
-  config_changed_ = std::move(config_changed);
+void RequestDevice::start(RequestHooks hooks, OnTrouble on_trouble) {
+  hooks_ = std::move(hooks);
+  on_trouble_ = on_trouble;
   for (const auto& queue : queues_) queue->set_interrupts(vectors_ != nullptr);
   serving_.store(true);
   if (config_missed_.load()) (*vectors_)[kConfigVector].queue(config_work_);
@@ -128,12 +133,14 @@ void RequestDevice::config_bottom_half(Work&) {
   }
   if (stopping_.load()) return;
   look();
-  if (!has_failed() && config_changed_) config_changed_();
+  if (!has_failed() && !blocked() && hooks_.config_changed) hooks_.config_changed();
 }
 
 // Section "Device Status Field": DEVICE_NEEDS_RESET, and what a device that is not there reads as.
 void RequestDevice::look() {
-  if (has_failed()) return;
+  // While it is being reset, whoever does that sees what is to be seen.
+  const std::uint32_t seen = resets();
+  if (has_failed() || blocked()) return;
   device::Device& device = device_.device();
   const auto gone = [&device](std::string_view why) {
     return fail_verdict(Verdict::kGone, "request", std::string(kStatusRegister),
@@ -150,9 +157,10 @@ void RequestDevice::look() {
     return;
   }
   if ((status & spec::status::kNeedsReset) != 0) {
-    set_failed(fail_verdict(Verdict::kNeedsReset, "request", std::string(kStatusRegister),
-                            device.name() + ": the device asks to be reset", "remove the device and probe it again")
-                   .error());
+    note_trouble(fail_verdict(Verdict::kNeedsReset, "request", std::string(kStatusRegister),
+                              device.name() + ": the device asks to be reset", "remove the device and probe it again")
+                     .error(),
+                 seen);
   }
 }
 
@@ -218,6 +226,20 @@ void RequestDevice::run(std::span<Request* const> requests, Deadline deadline, i
 
 Result<void> RequestDevice::quiesce(Deadline deadline) {
   stopping_.store(true, std::memory_order_seq_cst);
+  if (on_trouble_ == OnTrouble::kReset) {
+    // A recovery that has begun drives the device: it ends first, in its own time limit. No other one begins, and whoever waits
+    // for one that was only asked for waits in vain.
+    device_.device().engine().disable_work_sync(recovery_work_);
+    std::optional<Error> trouble;
+    if ((blocked_.load() & kRecovering) != 0) {
+      const std::lock_guard lock(failed_mutex_);
+      trouble = trouble_;
+    }
+    if (trouble) set_failed(std::move(*trouble));
+  }
+  // Who waits for a device that sleeps waits in vain, too.
+  if (blocked()) cut_.store(true, std::memory_order_release);
+  for (const auto& queue : queues_) queue->wake_all();
   for (const Deadline limit :
        {deadline.at_most(deadline.is_bounded() ? deadline.remaining() / 2 : std::chrono::seconds(1)), deadline}) {
     for (std::uint32_t users = users_.load(); users != 0; users = users_.load()) {
@@ -241,6 +263,7 @@ std::size_t RequestDevice::slots() const noexcept {
 RequestStats RequestDevice::stats() const {
   RequestStats stats;
   for (const auto& queue : queues_) queue->add_stats(stats);
+  stats.recoveries = recoveries_.load(std::memory_order_relaxed);
   return stats;
 }
 

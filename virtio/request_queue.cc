@@ -109,8 +109,14 @@ void RequestQueue::wake_all() noexcept {
   platform::wake_word(&events_, INT_MAX);
 }
 
+void RequestQueue::set_notifier(std::unique_ptr<Notifier> notifier) noexcept {
+  const std::lock_guard lock(mutex_);
+  notifier_ = std::move(notifier);
+}
+
 void RequestQueue::release(Slot& slot) {
   slot.state = Slot::State::kFree;
+  slot.cancelled = false;
   slot.run = nullptr;
   slot.request = nullptr;
   free_.push_back(&slot);
@@ -118,6 +124,7 @@ void RequestQueue::release(Slot& slot) {
 
 /// Takes what the device has returned. Under mutex_.
 void RequestQueue::reap() {
+  if (gate_ == Gate::kClosed) return;
   std::array<AnyRing::Used, kReapAtOnce> used;
   bool any = false;
   for (std::size_t count = used.size(); count == used.size();) {
@@ -137,12 +144,14 @@ void RequestQueue::reap() {
   }
   if (auto error = ring_->error()) {
     error->what = fmt::format("{}: queue {}: {}", name_, index_, error->what);
-    owner_.set_failed(std::move(*error));
+    owner_.note_trouble(std::move(*error), owner_.resets());
+    any = true;  // for who waits until the ring is empty
   }
   if (any) wake_all();
 }
 
-/// What has come back for this run, and slots for what is still to go (`more`). False when there is neither.
+/// What has come back for this run, and slots for what is still to go (`more`). False when there is neither. What was
+/// prepared when the gate closed keeps its slots, and goes when it opens.
 bool RequestQueue::take_done(Run& run, bool look, bool more) {
   const std::lock_guard lock(mutex_);
   if (look) {
@@ -153,7 +162,8 @@ bool RequestQueue::take_done(Run& run, bool look, bool more) {
   for (Slot& slot : slots_) {
     if (slot.run == &run && slot.state == Slot::State::kDone) run.done[run.done_count++] = &slot;
   }
-  while (more && run.next < run.requests.size() && !free_.empty()) {
+  if (!more || gate_ != Gate::kOpen || ring_->error()) return run.done_count != 0;
+  while (run.next < run.requests.size() && !free_.empty()) {
     Slot& slot = *free_.back();
     free_.pop_back();
     slot.state = Slot::State::kLent;
@@ -167,7 +177,8 @@ bool RequestQueue::take_done(Run& run, bool look, bool more) {
 /// Gives the requests that came back their results. Without the lock: what is done here is the driver's, and may copy much.
 void RequestQueue::finish_done(Run& run) {
   for (Slot* slot : std::span(run.done).first(run.done_count)) {
-    slot->request->result = slot->request->finish(slot->memory, slot->length);
+    slot->request->result = slot->cancelled ? Result<void>(std::unexpected(owner_.cancelled(*slot->request)))
+                                            : slot->request->finish(slot->memory, slot->length);
     slot->request->ended_ = true;
     ++run.ended;
   }
@@ -180,18 +191,18 @@ void RequestQueue::submit(Run& run) {
   bool others = run.done_count != 0;
   run.done_count = 0;
   bool added = false;
+  std::size_t kept = 0;
   for (Slot* slot : std::span(run.lent).first(run.lent_count)) {
-    // There is room for what the slots can hold; a broken ring takes nothing, and then the device has failed.
-    if (!ring_->add(std::span(slot->chain).first(slot->segments), slot)) {
-      release(*slot);
-      others = true;
+    // There is room for what the slots can hold; a broken ring takes nothing, until the device has been reset.
+    if (gate_ != Gate::kOpen || !ring_->add(std::span(slot->chain).first(slot->segments), slot)) {
+      run.lent[kept++] = slot;
       continue;
     }
     slot->state = Slot::State::kInFlight;
     ++counted_.submitted;
     added = true;
   }
-  run.lent_count = 0;
+  run.lent_count = kept;
   if (added && ring_->publish()) notifier_->notify(ring_->next_position());
   if (others) wake_all();  // somebody may wait for a slot
 }
@@ -203,6 +214,8 @@ void RequestQueue::give_up(Run& run, const Error& error) {
       if (slot.run != &run) continue;
       if (slot.state == Slot::State::kDone) {  // it came this moment
         run.done[run.done_count++] = &slot;
+      } else if (slot.state == Slot::State::kLent) {
+        release(slot);  // the device has never had it
       } else {
         slot.state = Slot::State::kLost;
         slot.run = nullptr;
@@ -211,8 +224,10 @@ void RequestQueue::give_up(Run& run, const Error& error) {
       }
     }
   }
+  run.lent_count = 0;
   finish_done(run);
   submit(run);
+  wake_all();  // somebody may wait for a slot
   for (Request* request : run.requests) {
     if (request->ended_) continue;
     request->result = std::unexpected(error);
@@ -222,15 +237,26 @@ void RequestQueue::give_up(Run& run, const Error& error) {
 
 Error RequestQueue::why_give_up(Run& run, Deadline deadline) {
   if (auto error = owner_.failed()) return *error;
-  if (owner_.cut()) {
-    return fail(Errc::kState, name_ + ": the device is being removed; what became of the request is unknown").error();
-  }
   const Request* first = nullptr;
   std::size_t waiting = 0;
   for (const Request* request : run.requests) {
     if (request->ended_) continue;
     if (first == nullptr) first = request;
     ++waiting;
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    const auto with_the_device = [&run](const Slot& slot) {
+      return slot.run == &run && slot.state == Slot::State::kInFlight;
+    };
+    if (gate_ != Gate::kOpen && std::none_of(slots_.begin(), slots_.end(), with_the_device)) {
+      return fail(Errc::kState, fmt::format("{}: the device is {}; it was never given {}", name_, owner_.why_blocked(),
+                                            first->describe()))
+          .error();
+    }
+  }
+  if (owner_.cut()) {
+    return fail(Errc::kState, name_ + ": the device is being removed; what became of the request is unknown").error();
   }
   const auto ms = std::chrono::duration<double, std::milli>(deadline.length()).count();
   std::string what =
@@ -294,15 +320,21 @@ void RequestQueue::rest(Run& run, std::uint32_t seen, Deadline deadline) {
   }
 }
 
+/// Ends: the device can return no more than was in flight, and nothing is added meanwhile.
+void RequestQueue::arm() {
+  if (gate_ == Gate::kClosed) return;  // when it opens
+  if (interrupts()) {
+    while (ring_->enable_interrupts()) reap();
+  } else {
+    ring_->disable_interrupts();
+  }
+}
+
 void RequestQueue::set_interrupts(bool on) {
   {
     const std::lock_guard lock(mutex_);
     interrupts_.store(on, std::memory_order_release);
-    if (on) {
-      while (ring_->enable_interrupts()) reap();
-    } else {
-      ring_->disable_interrupts();
-    }
+    arm();
   }
   wake_all();  // those who wait go on in the other way
 }
@@ -310,8 +342,8 @@ void RequestQueue::set_interrupts(bool on) {
 void RequestQueue::bottom_half(Work&) {
   const std::lock_guard lock(mutex_);
   if (!interrupts()) return;
-  // Ends: the device can return no more than was in flight, and nothing is added meanwhile.
-  do { reap(); } while (ring_->enable_interrupts());
+  reap();
+  arm();
 }
 
 void RequestQueue::add_stats(RequestStats& stats) const {
@@ -320,6 +352,7 @@ void RequestQueue::add_stats(RequestStats& stats) const {
   stats.completed += counted_.completed;
   stats.given_up += counted_.given_up;
   stats.returned_late += counted_.returned_late;
+  stats.cancelled += counted_.cancelled;
   stats.without_interrupt += counted_.without_interrupt;
   const RingCounters& ring = ring_->counters();
   stats.kicks += ring.kicks.load(std::memory_order_relaxed);

@@ -6,8 +6,9 @@
 //     |                              +--- deadline --> lost -- used ------+
 //     +------------------------------------------------------------------+
 //
-// A lost slot belongs to nobody but the device. It is free again when the device returns it, or with the queue, whose memory is
-// freed only once the device is proven quiet (device/quarantine.h).
+// A lost slot belongs to nobody but the device. It is free again when the device returns it or was reset, or with the queue, whose
+// memory is freed only once the device is proven quiet (device/quarantine.h). A reset of the device makes what was in flight
+// done, too, but cancelled.
 #pragma once
 
 #include <cstddef>
@@ -43,7 +44,9 @@ struct RequestStats {
   std::uint64_t submitted = 0;          // given to the device
   std::uint64_t completed = 0;          // returned by it while somebody waited
   std::uint64_t given_up = 0;           // not returned when their wait ended
-  std::uint64_t returned_late = 0;      // of those, returned after all
+  std::uint64_t returned_late = 0;      // of those, returned after all, or taken back when the device was reset
+  std::uint64_t cancelled = 0;          // in flight when the device was reset, and ended as such: ECANCELED
+  std::uint64_t recoveries = 0;         // times the device asked to be reset, or broke a ring, and was brought back
   std::uint64_t without_interrupt = 0;  // found in the ring only when the deadline had come: an interrupt was lost
   std::uint64_t kicks = 0;              // times the device was told of new requests
   std::uint64_t kicks_suppressed = 0;   // and times it had said that it need not be
@@ -64,7 +67,7 @@ class RequestQueue {
   std::uint16_t index() const noexcept { return index_; }
   AnyRing& ring() noexcept { return *ring_; }
   std::uint16_t slots() const noexcept { return static_cast<std::uint16_t>(slots_.size()); }
-  void set_notifier(std::unique_ptr<Notifier> notifier) noexcept { notifier_ = std::move(notifier); }
+  void set_notifier(std::unique_ptr<Notifier> notifier) noexcept;
 
   /// Puts them all in, as many at once as there are slots, and waits until each has its result. See RequestDevice::run.
   void run(std::span<Request* const> requests, Deadline deadline);
@@ -76,6 +79,20 @@ class RequestQueue {
   Work& work() noexcept { return work_; }
   void add_stats(RequestStats& stats) const;
 
+  // --- around a reset of the device (request_recovery.cc) ---
+  enum class Gate : std::uint8_t {
+    kOpen,
+    kDraining,  // nothing new goes to the device; what it has may come back
+    kClosed,    // nobody touches the ring or the doorbell
+  };
+  void set_gate(Gate gate);
+  /// Waits until the device has returned all that somebody waits for. False: not by the deadline, or never, as the ring is
+  /// broken or the device has failed.
+  bool wait_until_drained(Deadline deadline);
+  /// After the reset, with the gate closed: what the device had returned by then counts, the rest is cancelled, and the ring
+  /// begins anew.
+  void take_back();
+
  private:
   static constexpr std::size_t kMostSlots = 64;
 
@@ -86,6 +103,7 @@ class RequestQueue {
     Run* run = nullptr;          // mutex_; whose it is; null when free or lost
     Request* request = nullptr;  // mutex_; the same
     std::uint32_t length = 0;    // mutex_; kDone: what the device says it wrote
+    bool cancelled = false;      // mutex_; kDone: the device was reset instead
     RequestMemory memory;        // const; its bytes belong to who has the slot
     std::vector<Segment> chain;  // who has the slot
     std::size_t segments = 0;    // who has the slot; of chain, in use
@@ -95,6 +113,8 @@ class RequestQueue {
                std::vector<device::DmaBuffer> memory, const RequestQueueShape& shape);
 
   bool interrupts() const noexcept { return interrupts_.load(std::memory_order_acquire); }
+  void arm();                // under mutex_
+  bool in_flight() const;    // under mutex_
   void reap();               // under mutex_
   void release(Slot& slot);  // under mutex_
   bool take_done(Run& run, bool look, bool more);
@@ -111,7 +131,8 @@ class RequestQueue {
   const std::vector<device::DmaBuffer> memory_;
   mutable Mutex mutex_;
   const std::unique_ptr<AnyRing> ring_;        // mutex_
-  std::unique_ptr<Notifier> notifier_;         // set before the device is live; mutex_
+  std::unique_ptr<Notifier> notifier_;         // mutex_
+  Gate gate_ = Gate::kOpen;                    // mutex_
   std::vector<Slot> slots_;                    // see there
   std::vector<Slot*> free_;                    // mutex_
   RequestStats counted_;                       // mutex_

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -63,6 +64,12 @@ struct DiskStats {
   std::uint64_t config_changes = 0;  // times the disk said that its configuration has changed
 };
 
+/// What a disk can tell its application.
+enum class DiskEvent : std::uint8_t {
+  kCapacity,  // Disk::capacity has changed
+  kReset,     // the disk was reset and is live again: because it asked for that or broke a ring, or by a restore
+};
+
 /// One operation of a batch.
 struct Io {
   enum class Op : std::uint8_t { kRead, kWrite, kFlush, kDiscard, kWriteZeroes };
@@ -87,9 +94,12 @@ class Disk : public virtio::Bound {
   ///   kInvalid: no multiple of the block size, beyond the capacity, an empty range, no such queue, a deadline without end;
   ///   kUnavailable: the disk is read-only, cannot do this at all, or answered UNSUPP;
   ///   kSystem with EIO: the disk answered IOERR;
+  ///   kSystem with ECANCELED: the disk was reset while it had the request (it asked for that, broke a ring, or was frozen); what
+  ///     became of it is unknown, and the disk goes on: ask again, where twice does no harm;
   ///   kDevice: it answered what no disk may (status, length, descriptor);
   ///   kVerdict stuck (step "request"): no answer by the deadline, what became of it is unknown; gone, needs_reset;
-  ///   kState: it is being removed.
+  ///   kState: it is being removed, or was frozen until the deadline and has seen nothing of it.
+  /// While the disk is frozen (Context::freeze) or being reset, what comes waits, within its deadline.
   /// After an error part of an operation may have been done. `queue` is below info().queues, or kAnyQueue: that of the CPU.
   virtual void run(std::span<Io> batch, Deadline deadline, int queue = virtio::RequestDevice::kAnyQueue) = 0;
 
@@ -115,7 +125,10 @@ class Disk : public virtio::Bound {
 
   /// Whether callers look at the rings themselves instead of waiting for interrupts. Without interrupts they always do.
   virtual void set_polling(bool on) = 0;
-  /// Why the disk is of no more use: it broke the rules of a ring, has left, or asks to be reset.
+  using EventHandler = std::function<void(DiskEvent)>;
+  /// Replaces the handler; an empty one is none. It runs in a worker, and must not ask the disk for anything.
+  virtual void set_event_handler(EventHandler handler) = 0;
+  /// Why the disk is of no more use: it has left, does not end its reset, or needs too many of them.
   virtual std::optional<Error> failed() const = 0;
   virtual DiskStats stats() const = 0;
 

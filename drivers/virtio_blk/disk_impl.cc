@@ -49,7 +49,8 @@ DiskImpl::DiskImpl(std::unique_ptr<virtio::RequestDevice> requests, const DiskIn
 }
 
 Result<void> DiskImpl::start(Deadline) {
-  requests_->start([this] { config_changed(); });
+  requests_->start({.config_changed = [this] { config_changed(); }, .restored = [this] { restored(); }},
+                   virtio::OnTrouble::kReset);
   return {};
 }
 
@@ -64,9 +65,36 @@ Result<std::uint64_t> DiskImpl::update_capacity(Deadline deadline) {
 // notification."
 void DiskImpl::config_changed() {
   config_changes_.fetch_add(1, std::memory_order_relaxed);
-  if (auto capacity = update_capacity(Deadline::after(kConfigTime)); !capacity) {
-    log::warn("{}: reading the capacity: {}", requests_->device().device().name(), capacity.error().message());
+  check_capacity();
+}
+
+void DiskImpl::restored() {
+  check_capacity();
+  tell(DiskEvent::kReset);
+}
+
+void DiskImpl::check_capacity() {
+  const std::uint64_t before = capacity();
+  auto now = update_capacity(Deadline::after(kConfigTime));
+  if (!now) {
+    log::warn("{}: reading the capacity: {}", requests_->device().device().name(), now.error().message());
+  } else if (*now != before) {
+    tell(DiskEvent::kCapacity);
   }
+}
+
+void DiskImpl::set_event_handler(EventHandler handler) {
+  const std::lock_guard lock(handler_mutex_);
+  handler_ = std::move(handler);
+}
+
+void DiskImpl::tell(DiskEvent event) {
+  EventHandler handler;
+  {
+    const std::lock_guard lock(handler_mutex_);
+    handler = handler_;
+  }
+  if (handler) handler(event);
 }
 
 std::uint64_t DiskImpl::sectors_of(const Io& io) const noexcept {

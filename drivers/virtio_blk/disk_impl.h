@@ -24,6 +24,8 @@ class DiskImpl final : public Disk {
   Result<void> set_up() { return requests_->set_up(); }
   Result<void> start(Deadline deadline) override;
   Result<void> quiesce(Deadline deadline) override { return requests_->quiesce(deadline); }
+  Result<void> freeze(Deadline deadline) override { return requests_->freeze(deadline); }
+  Result<void> restore(Deadline deadline) override { return requests_->restore(deadline); }
   void withdrawn(const Error& error) override { requests_->set_failed(error); }
 
   const DiskInfo& info() const override { return info_; }
@@ -32,6 +34,7 @@ class DiskImpl final : public Disk {
   void run(std::span<Io> batch, Deadline deadline, int queue) override;
   Result<std::string> serial(Deadline deadline) override;
   void set_polling(bool on) override { requests_->set_polling(on); }
+  void set_event_handler(EventHandler handler) override;
   std::optional<Error> failed() const override { return requests_->failed(); }
   DiskStats stats() const override;
 
@@ -43,11 +46,17 @@ class DiskImpl final : public Disk {
   void append_ranges(const Io& io, std::vector<BlockRequest>& requests) const;
   void run_requests(std::span<BlockRequest> requests, Deadline deadline, int queue);
   void config_changed();
+  /// The disk was reset and is live again: it may have become another one meanwhile.
+  void restored();
+  void tell(DiskEvent event);
+  void check_capacity();
 
   const std::unique_ptr<virtio::RequestDevice> requests_;
   const DiskInfo info_;
   const AnswerRules rules_;
-  Mutex config_mutex_;                                 // orders reads of the disk's configuration
+  Mutex config_mutex_;  // orders reads of the disk's configuration
+  platform::Mutex handler_mutex_;
+  EventHandler handler_;                               // handler_mutex_
   platform::Atomic<std::uint64_t> capacity_;           // atomic
   platform::Atomic<std::uint64_t> io_errors_{0};       // atomic
   platform::Atomic<std::uint64_t> unsupported_{0};     // atomic

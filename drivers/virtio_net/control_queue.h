@@ -34,6 +34,8 @@ class ControlQueue {
   virtual std::unique_lock<Mutex> hold() = 0;
   /// Under that lock, after a reset of the device: begins anew.
   virtual void restart() = 0;
+  /// Under that lock: commands are refused, those that wait for the lock too.
+  virtual void set_frozen(bool frozen) noexcept = 0;
   virtual void set_notifier(std::unique_ptr<virtio::Notifier> notifier) noexcept = 0;
 };
 
@@ -61,10 +63,15 @@ class ControlQueueImpl final : public ControlQueue {
     unanswered_ = false;
   }
 
+  void set_frozen(bool frozen) noexcept override { frozen_ = frozen; }
+
   Result<void> command(std::uint8_t command_class, std::uint8_t command,
                        std::span<const std::span<const std::byte>> pieces, Deadline deadline) override {
     namespace net = virtio::spec::net;
     const std::lock_guard lock(mutex_);
+    if (frozen_) {
+      return fail(Errc::kState, device_.device().name() + ": the network card is frozen", "restore it first");
+    }
     if (unanswered_) {
       return fail(Errc::kState, device_.device().name() + ": the control queue waits for an answer that did not come",
                   "remove the device and probe it again");
@@ -143,6 +150,7 @@ class ControlQueueImpl final : public ControlQueue {
   std::unique_ptr<virtio::Notifier> notifier_;  // mutex_ once the card is live
   Ring ring_;                                   // mutex_
   bool unanswered_ = false;  // mutex_: a command is in the device's hands; after a verdict until a reset
+  bool frozen_ = false;      // mutex_
 };
 
 }  // namespace upci::inline UPCI_VARIANT::virtio_net

@@ -66,6 +66,8 @@ class NicBase : public Nic {
   Result<void> set_moderation(const Moderation& moderation) override;
   std::optional<Error> failed() const override;
   void withdrawn(const Error& error) override { set_failed(error); }
+  Result<void> freeze(Deadline deadline) override;
+  Result<void> restore(Deadline deadline) override;
 
   Result<void> set_receive_mode(ReceiveMode mode, bool on, Deadline deadline) override;
   Result<void> set_mac(const Mac& mac, Deadline deadline) override;
@@ -145,6 +147,8 @@ class NicBase : public Nic {
   /// False when there is none.
   virtual Result<bool> reset_broken_pairs(Deadline deadline) = 0;
   virtual void resume_pairs() = 0;
+  /// Waits for the bottom halves that are under way, the receiver's calls among them. Those that come see blocked().
+  virtual void wait_for_bottom_halves() = 0;
 
   void set_control_queue(std::unique_ptr<ControlQueue> queue) noexcept { control_ = std::move(queue); }
   ControlQueue* control() noexcept { return control_.get(); }
@@ -164,7 +168,8 @@ class NicBase : public Nic {
   std::unique_ptr<device::IrqVectors> vectors_;  // const after construction
 
  private:
-  static constexpr std::uint32_t kStopping = 1, kFailed = 2, kRecovering = 4;
+  static constexpr std::uint32_t kStopping = 1, kFailed = 2, kRecovering = 4, kFrozen = 8;
+  bool frozen() const noexcept { return (blocked_.load(std::memory_order_acquire) & kFrozen) != 0; }
 
   std::shared_ptr<const CaptureTap> current_tap() const;
   /// Keeps the first cause of failure, and lets everybody who waits know.

@@ -201,6 +201,9 @@ class NicImpl final : public NicBase {
   void resume_pairs() override {
     for (const auto& pair : pairs_) pair->resume();
   }
+  void wait_for_bottom_halves() override {
+    for (const auto& pair : pairs_) pair->wait_for_bottom_halves();
+  }
   void feed_starved_pairs() noexcept override {
     for (const auto& pair : pairs_) {
       if (pair->starved()) pair->queue_rx_work();

@@ -88,6 +88,13 @@ class QueuePair {
     if (nic_.interrupt_mode()) queue_rx_work();
   }
 
+  void wait_for_bottom_halves() {
+    // The one that asks for the other first.
+    nic_.engine().cancel_delayed_work_sync(rx_later_);
+    nic_.engine().cancel_work_sync(rx_work_);
+    nic_.engine().cancel_work_sync(tx_work_);
+  }
+
   std::size_t tx_burst(std::span<Packet* const> packets) {
     if (!nic_.interrupt_mode()) {
       const Presence presence(tx_inside_);

@@ -81,6 +81,10 @@ class VirtioPciBound final : public pci::Bound {
     auto quiet = virtio::silence(*transport_, deadline);
     return stopped ? quiet : stopped;
   }
+  /// The child resets the device: only it knows when, and what then comes back. BARs and the rest of the function's
+  /// configuration space keep what is in them.
+  Result<void> freeze(Deadline deadline) override { return child_->freeze(deadline); }
+  Result<void> restore(Deadline deadline) override { return child_->restore(deadline); }
   device::Bound* child() noexcept override { return child_.get(); }
 
  private:

@@ -25,10 +25,12 @@ class RngImpl final : public Rng {
   Result<void> set_up() { return requests_->set_up(); }
 
   Result<void> start(Deadline) override {
-    requests_->start();
+    requests_->start({}, virtio::OnTrouble::kReset);
     return {};
   }
   Result<void> quiesce(Deadline deadline) override { return requests_->quiesce(deadline); }
+  Result<void> freeze(Deadline deadline) override { return requests_->freeze(deadline); }
+  Result<void> restore(Deadline deadline) override { return requests_->restore(deadline); }
   void withdrawn(const Error& error) override { requests_->set_failed(error); }
 
   Result<std::size_t> read(std::span<std::byte> into, Deadline deadline) override {

@@ -105,6 +105,11 @@ TEST_P(FlushOrder, EveryWriteThatHasEndedIsFollowedByTheFlushAlsoAcrossAReset) {
     }
     disk->run(batch, soon());
     for (const Io& io : batch) ASSERT_TRUE(io.result) << io.result.error().message();
+    if (round % 5 == 2) {
+      // The same, with the driver in place.
+      ASSERT_TRUE(bench.context->freeze(bench.device, soon()));
+      ASSERT_TRUE(bench.context->restore(bench.device, soon()));
+    }
     if (round % 5 == 4) {
       // The disk is reset between the writes and their flush.
       bench.remove();
@@ -188,16 +193,31 @@ TEST(BlkConfig, ACapacityThatChangesIsNoticed) {
     auto* disk = bench.find<Disk>();
     ASSERT_NE(disk, nullptr);
     EXPECT_EQ(disk->capacity(), 16384U);
+    platform::Atomic<unsigned> told{0};
+    disk->set_event_handler([&](virtio_blk::DiskEvent event) {
+      if (event == virtio_blk::DiskEvent::kCapacity) told.fetch_add(1);
+    });
     Monitor monitor(folder);
-    const std::string answer =
-        monitor.run(R"({"execute":"block_resize","arguments":{"node-name":"disk0","size":16777216}})");
-    EXPECT_NE(answer.find("return"), std::string::npos) << answer;
+    const auto resize = [&monitor](const std::string& bytes) {
+      const std::string answer =
+          monitor.run(R"({"execute":"block_resize","arguments":{"node-name":"disk0","size":)" + bytes + "}}");
+      EXPECT_NE(answer.find("return"), std::string::npos) << answer;
+    };
+    resize("16777216");
     const Deadline limit = soon();
-    while (disk->capacity() != 32768 && !limit.expired()) sleep_for(1ms);
+    while (told.load() == 0 && !limit.expired()) sleep_for(1ms);
     EXPECT_EQ(disk->capacity(), 32768U);
     EXPECT_GE(disk->stats().config_changes, 1U);
     std::vector<std::byte> block(4096);
     EXPECT_TRUE(disk->read(32760, block, soon())) << "what is new can be used at once";
+    // And one that nobody can hear of.
+    ASSERT_TRUE(bench.context->freeze(bench.device, soon()));
+    resize("4194304");
+    ASSERT_TRUE(bench.context->restore(bench.device, soon()));
+    EXPECT_EQ(disk->capacity(), 8192U);
+    EXPECT_EQ(told.load(), 2U);
+    EXPECT_EQ(disk->read(8192, block, soon()).error().code, Errc::kInvalid) << "beyond its end";
+    EXPECT_TRUE(disk->read(8184, block, soon()));
     bench.remove();
   }
 }

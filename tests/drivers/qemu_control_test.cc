@@ -153,6 +153,28 @@ TEST_P(QemuControl, TheCardTakesANewAddress) {
   EXPECT_EQ(nic->mac(), kOther);
 }
 
+TEST_P(QemuControl, WhatWasSetIsSetAgainAfterASleep) {
+  using Mode = virtio_net::ReceiveMode;
+  ASSERT_TRUE(nic->set_mac(kOther, soon()));
+  ASSERT_TRUE(nic->set_vlan(7, true, soon()));
+  ASSERT_TRUE(nic->set_mac_filter({}, std::vector{kGroup}, soon()));
+  ASSERT_TRUE(nic->set_receive_mode(Mode::kNoBroadcast, true, soon()));
+  for (int round = 0; round < 2; ++round) {
+    const auto frozen = bench.context->freeze(bench.device, soon());
+    ASSERT_TRUE(frozen) << frozen.error().message();
+    EXPECT_EQ(nic->set_vlan(8, true, soon()).error().code, Errc::kState) << "a frozen card takes no commands";
+    const auto restored = bench.context->restore(bench.device, soon());
+    ASSERT_TRUE(restored) << restored.error().message();
+    EXPECT_EQ(nic->mac(), kOther);
+    EXPECT_TRUE(arrives(kOther));
+    EXPECT_FALSE(arrives(kOwn)) << "not promiscuous, as a card is after a reset, and not with its first address";
+    EXPECT_TRUE(arrives(kOther, 7));
+    EXPECT_FALSE(arrives(kOther, 8));
+    EXPECT_TRUE(arrives(kGroup));
+    EXPECT_FALSE(arrives(kBroadcast));
+  }
+}
+
 TEST_P(QemuControl, ManyCommandsAreAnsweredOneByOne) {
   for (std::uint16_t vlan = 0; vlan < 300; vlan++) ASSERT_TRUE(nic->set_vlan(vlan, true, soon())) << vlan;
   EXPECT_TRUE(arrives(kOwn, 299));

@@ -87,5 +87,26 @@ TEST_P(QemuRecovery, ABogusAvailableIndexInTheMiddleOfTrafficIsRecoveredFrom) {
   EXPECT_TRUE(nic->set_vlan(8, true, Deadline::after(10s))) << "the control queue goes on, too";
 }
 
+TEST_P(QemuRecovery, ASleepInTheMiddleOfTrafficCostsNoMoreThanWhatWasUnderWay) {
+  std::uint32_t sent = 0;
+  for (unsigned round = 1; round <= 3; round++) {
+    loop_polled(*nic, {.frames = 500, .length = 60, .window = 32});
+    sent += 500 + send(*nic, 0, 16, 60);
+    const auto frozen = bench.context->freeze(bench.device, Deadline::after(10s));
+    ASSERT_TRUE(frozen) << frozen.error().message();
+    EXPECT_EQ(send(*nic, 0, 16, 60), 0U);
+    const auto restored = bench.context->restore(bench.device, Deadline::after(10s));
+    ASSERT_TRUE(restored) << restored.error().message();
+    // What had arrived before it fell asleep, and what the wire still holds.
+    std::array<virtio_net::Packet*, 64> left;
+    const Deadline quiet = Deadline::after(200ms);
+    while (!quiet.expired()) nic->free(std::span(left).first(nic->rx_burst(left)));
+  }
+  loop_polled(*nic, {.frames = 2000, .length = 60, .window = 32});
+  EXPECT_EQ(nic->stats().tx_frames, sent + 2000);
+  EXPECT_LE(nic->stats().tx_lost, 3U * 16);
+  EXPECT_EQ(nic->stats().recoveries, 0U);
+}
+
 }  // namespace
 }  // namespace upci::inline UPCI_VARIANT::driver_tests

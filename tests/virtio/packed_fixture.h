@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -53,7 +54,11 @@ class PackedDevice {
   void use(std::uint32_t id, std::uint32_t len, std::size_t count = 1) {
     packed::Descriptor descriptor{.addr = 0, .len = len, .id = static_cast<std::uint16_t>(id), .flags = 0};
     if (used_wrap_) descriptor.flags = packed::kDescAvail | packed::kDescUsed;
-    std::memcpy(memory_ + sizeof(descriptor) * next_used_, &descriptor, sizeof(descriptor));
+    std::byte* const slot = memory_ + sizeof(descriptor) * next_used_;
+    std::memcpy(slot, &descriptor, offsetof(packed::Descriptor, flags));
+    // As a device does: whoever sees the flags sees the rest.
+    std::atomic_ref<std::uint16_t>(*reinterpret_cast<std::uint16_t*>(slot + offsetof(packed::Descriptor, flags)))
+        .store(descriptor.flags, std::memory_order_release);
     step(next_used_, used_wrap_, count);
   }
   packed::Descriptor at(std::uint16_t index) const {

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "device/context.h"
 #include "tests/virtio/fake_transport.h"
 #include "tests/virtio/packed_fixture.h"
 #include "tests/virtio/ring_fixture.h"
@@ -112,7 +113,12 @@ class Rig final : public virtio::Transport {
     if (on_status) on_status();
     return the_status.load();
   }
-  void set_status(std::uint8_t) override {}
+  void set_status(std::uint8_t status) override {
+    if (status != virtio::spec::status::kReset) return the_status.store(status);
+    if (on_reset) on_reset();
+    held.clear();
+    if (!ignores_reset) the_status.store(status);
+  }
   std::uint64_t device_features() override { return shape_.features(); }
   void set_driver_features(std::uint64_t) override {}
   Result<void> read_config(std::uint32_t, std::span<std::byte>, Deadline) override { return {}; }
@@ -122,6 +128,7 @@ class Rig final : public virtio::Transport {
                                                         const virtio::QueueAddresses& addresses,
                                                         std::uint16_t) override {
     auto* memory = reinterpret_cast<std::byte*>(addresses.descriptors);
+    taken_ = 0;
     if (shape_.packed) {
       packed_.emplace(memory, size, virtio::PackedLayout::of(size));
     } else {
@@ -139,6 +146,9 @@ class Rig final : public virtio::Transport {
   std::deque<Served> held;
   /// Called when one doorbell's requests have been answered or kept.
   std::function<void()> after_bell;
+  /// Called when the driver writes 0 to the status register, before anything else happens.
+  std::function<void()> on_reset;
+  platform::Atomic<bool> ignores_reset{false};
   /// Called for each read of the status register.
   std::function<void()> on_status;
   platform::Atomic<std::uint8_t> the_status{0x0f};
@@ -218,13 +228,16 @@ class Rig final : public virtio::Transport {
 
 /// The rig and a driver's request queue on it, polled.
 struct RigBench {
-  explicit RigBench(const RigShape& shape, const virtio::RequestQueueShape& queue)
-      : rig(std::make_shared<Rig>(shape)),
+  explicit RigBench(const RigShape& shape, const virtio::RequestQueueShape& queue,
+                    virtio::OnTrouble on_trouble = virtio::OnTrouble::kFail)
+      : context(on_trouble == virtio::OnTrouble::kReset ? make_context() : nullptr),
+        rig(std::make_shared<Rig>(shape)),
         requests(std::make_unique<virtio::RequestDevice>(virtio::Device(rig, shape.features()))),
         observed(shape.observed) {
+    if (context) { EXPECT_TRUE(context->add_device(rig->rig_device().shared_from_this())); }
     EXPECT_TRUE(requests->make_queues(1, queue));
     EXPECT_TRUE(requests->set_up());
-    requests->start();
+    requests->start({}, on_trouble);
   }
   ~RigBench() {
     // Whatever the device does: the driver's side never breaks its own rules, and nothing of it is left.
@@ -239,6 +252,11 @@ struct RigBench {
     return request.result;
   }
 
+  static std::unique_ptr<device::Context> make_context() {
+    return std::move(device::Context::create({.engine = {.topology = Topology::synthetic("core:2").value()}}).value());
+  }
+
+  const std::unique_ptr<device::Context> context;  // whose engine recovers the device; null where it is not to be
   std::shared_ptr<Rig> rig;
   std::unique_ptr<virtio::RequestDevice> requests;
   const bool observed;

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -44,7 +45,9 @@ class DeviceSide {
   }
   void set_used_index(std::uint16_t index) {
     used_ = index;
-    store(layout_.used + ring::kIndexOffset, index);
+    // As a device does: whoever sees it sees the elements.
+    std::atomic_ref<std::uint16_t>(*reinterpret_cast<std::uint16_t*>(memory_ + layout_.used + ring::kIndexOffset))
+        .store(index, std::memory_order_release);
   }
   /// Writes the next used element and moves the index.
   void use(std::uint32_t id, std::uint32_t len) {
