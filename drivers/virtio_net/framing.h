@@ -89,7 +89,8 @@ class Framing {
   void write_header(const Packet& packet) const noexcept {
     std::byte* const at = packet.data - header_;
     std::memcpy(at, &packet.offload, sizeof packet.offload);
-    std::memset(at + sizeof packet.offload, 0, header_ - sizeof packet.offload);
+    constexpr std::uint16_t kNumBuffers = 0;
+    if (header_ > sizeof packet.offload) std::memcpy(at + sizeof packet.offload, &kNumBuffers, sizeof kNumBuffers);
   }
 
   std::span<const virtio::Segment> chain(std::uint64_t iova, std::uint32_t length, bool device_writes,
