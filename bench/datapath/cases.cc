@@ -65,7 +65,8 @@ Sample measure(const std::string& case_name, const Direction& direction, bool pa
                                         packed ? "packed" : "split",
                                         "1",
                                         std::to_string(kFrames),
-                                        std::to_string(worker_cpu())};
+                                        std::to_string(worker_cpu()),
+                                        std::to_string(submitter_cpu())};
   arguments.insert(arguments.end(), words.begin(), words.end());
   const auto folder = std::filesystem::read_symlink("/proc/self/exe").parent_path();
   const nlohmann::json json = run_once(folder / program, arguments);
@@ -82,6 +83,7 @@ Sample measure(const std::string& case_name, const Direction& direction, bool pa
   sample.more["Mpps"] = json.at("mpps");
   sample.more["empty %"] = 100 * json.at("empty").get<double>();
   sample.more["frames/round"] = json.at("batch");
+  sample.more["cache line ns"] = json.at("line");
   sample.more["steal %"] = 100 * json.at("steal").get<double>();
   return sample;
 }

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "bench/datapath/line.h"
 #include "bench/datapath/workload.h"
 #include "bench/engine/usage.h"
 
@@ -22,6 +23,7 @@ struct Request {
   unsigned queues = 1;
   std::uint64_t frames = 0;
   int cpu = 0;
+  int backend_cpu = 0;
   std::vector<std::string> words;  // for the port, where a variant is measured: NAME=VALUE
 
   bool has(std::string_view word) const {
@@ -32,23 +34,25 @@ struct Request {
   }
 };
 
-/// SOCKET transmit|receive|loop split|packed QUEUES FRAMES CPU [WORD...]; nothing for anything else.
+/// SOCKET transmit|receive|loop split|packed QUEUES FRAMES CPU BACKEND_CPU [WORD...]; nothing for anything else.
 inline std::optional<Request> parse(int argc, char** argv) {
-  if (argc < 7) return std::nullopt;
+  if (argc < 8) return std::nullopt;
   Request request{.socket = argv[1],
                   .direction = argv[2],
                   .packed = std::string_view(argv[3]) == "packed",
                   .queues = static_cast<unsigned>(std::atoi(argv[4])),
                   .frames = std::strtoull(argv[5], nullptr, 10),
                   .cpu = std::atoi(argv[6]),
-                  .words = {argv + 7, argv + argc}};
+                  .backend_cpu = std::atoi(argv[7]),
+                  .words = {argv + 8, argv + argc}};
   const bool known = request.direction == "transmit" || request.direction == "receive" || request.direction == "loop";
   if (!known || request.frames == 0 || request.queues == 0) return std::nullopt;
   return request;
 }
 
 inline int usage(const char* program) {
-  std::fprintf(stderr, "usage: %s SOCKET transmit|receive|loop split|packed QUEUES FRAMES CPU [WORD...]\n", program);
+  std::fprintf(stderr, "usage: %s SOCKET transmit|receive|loop split|packed QUEUES FRAMES CPU BACKEND_CPU [WORD...]\n",
+               program);
   return 2;
 }
 
@@ -66,6 +70,7 @@ int measure(Port& port, const Request& request, const std::string& features) {
     return 1;
   }
   if (request.direction == "loop") drain(port);
+  const double line = line_nanoseconds(request.cpu, request.backend_cpu);
   const Meter meter;
   const Figures figures = run(warm_up, request.frames);
   const Usage used = meter.read();
@@ -79,13 +84,14 @@ int measure(Port& port, const Request& request, const std::string& features) {
   const auto frames = static_cast<double>(figures.frames);
   std::printf(
       "{\"frames\": %llu, \"sum\": \"%016llx\", \"mpps\": %.6f, \"cycles\": %.4f, \"empty\": %.4f, \"batch\": %.3f,"
-      " \"seconds\": %.6f, \"cpu_seconds\": %.6f, \"wait_seconds\": %.6f, \"others\": %.4f, \"steal\": %.4f,"
+      " \"seconds\": %.6f, \"cpu_seconds\": %.6f, \"wait_seconds\": %.6f, \"others\": %.4f, \"steal\": %.4f, \"line\": "
+      "%.1f,"
       " \"voluntary_switches\": %llu, \"features\": \"%s\"}\n",
       static_cast<unsigned long long>(figures.frames), static_cast<unsigned long long>(figures.sum),
       frames / seconds * 1e-6, static_cast<double>(figures.busy_ticks) * on_cpu / frames,
       1 - static_cast<double>(figures.busy_ticks) / static_cast<double>(figures.all_ticks),
       frames / static_cast<double>(figures.rounds), seconds, used.cpu_seconds, used.wait_seconds, used.others,
-      used.steal, static_cast<unsigned long long>(used.voluntary_switches), features.c_str());
+      used.steal, line, static_cast<unsigned long long>(used.voluntary_switches), features.c_str());
   return 0;
 }
 
