@@ -11,6 +11,7 @@
 //   Clock                   steady; Clock::now(), TimePoint, kNever (= never comes)
 //   Atomic<T>, fence(o)     std::atomic<T> and its fence (under ThreadSanitizer a read-modify-write)
 //   relax()                 in a spin loop: let others get on
+//   prefetch, prefetch_for_write  hints that a cache line will be needed
 //   Mutex                   lock, try_lock, unlock; does not tell the blocking hook (engine-internal locks)
 //   wait_word / wake_word   futex: sleep while *word == expected, until a time; wake up to n sleepers. Waking never
 //                           dereferences the word, so its memory may be gone by then.

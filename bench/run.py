@@ -67,7 +67,9 @@ def main():
     parser.add_argument("--quick", action="store_true", help="2 pairs instead of 10: a first look")
     parser.add_argument("--pairs", type=int, default=10, help="how often each contestant is measured (10)")
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="folder for JSON and plots (build/bench-results)")
-    parser.add_argument("--write-docs", action="store_true", help="rewrite docs/performance.md from this run")
+    parser.add_argument("--write-docs", action="store_true", help="rewrite docs/performance.md (or -datapath) from this run")
+    parser.add_argument("--datapath", action="store_true", help="the data path beside DPDK's instead of the engine; its page is"
+                        " docs/performance-datapath.md")
     parser.add_argument("--list", action="store_true", help="name the cases and end")
     options = parser.parse_args()
     if options.write_docs and options.cases:
@@ -76,44 +78,49 @@ def main():
     if pairs < 1:
         parser.error("--pairs: at least 1")
 
-    for step in ([ROOT / "tools/setup"], [ROOT / "tools/build", "release", "engine_bench", "engine_operations"]):
+    name = "datapath" if options.datapath else "engine"
+    targets = ["datapath_bench", "datapath_upci", "datapath_dpdk"] if options.datapath else ["engine_bench", "engine_operations"]
+    for step in ([ROOT / "tools/setup"], [ROOT / "tools/build", "release", *targets]):
         done = subprocess.run(step, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             sys.exit(f"{shown(step)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     if options.list:
-        subprocess.run([PROGRAMS / "engine_bench", "--list"], check=True)
+        subprocess.run([PROGRAMS / f"{name}_bench", "--list"], check=True)
         return
 
     options.output.mkdir(parents=True, exist_ok=True)
-    engine_file, operations_file = options.output / "engine.json", options.output / "operations.json"
-    engine = [PROGRAMS / "engine_bench", "--pairs", str(pairs), "--json", engine_file, *options.cases]
+    cases_file, operations_file = options.output / f"{name}.json", options.output / "operations.json"
+    cases = [PROGRAMS / f"{name}_bench", "--pairs", str(pairs), "--json", cases_file, *options.cases]
     operations = [PROGRAMS / "engine_operations", f"--benchmark_out={operations_file}", "--benchmark_out_format=json",
                   f"--benchmark_repetitions={pairs}", "--benchmark_report_aggregates_only=true",
                   "--benchmark_min_time=0.05"]
-    run(engine)
-    results = json.loads(engine_file.read_text())
-    if not options.cases:
+    run(cases)
+    results = json.loads(cases_file.read_text())
+    with_operations = not options.cases and not options.datapath
+    if with_operations:
         run(operations)
         results["operations"] = tables.operations(json.loads(operations_file.read_text()))
     results["run"] = {
         "date": datetime.date.today().isoformat(),
         "revision": revision(),
         "priority": what_priority(),
-        "command_lines": [shown(engine)] + ([] if options.cases else [shown(operations)]),
+        "command_lines": [shown(cases)] + ([shown(operations)] if with_operations else []),
     }
-    result_file = options.output / "results.json"
+    result_file = options.output / ("datapath-results.json" if options.datapath else "results.json")
     result_file.write_text(json.dumps(results, indent=1) + "\n")
     for case in results["cases"]:
         (options.output / f"{case['case']}.svg").write_text(plots.case(case))
     overview = plots.overview(results["cases"])
-    (options.output / "ratios.svg").write_text(overview)
+    (options.output / f"{name}-ratios.svg").write_text(overview)
     print(tables.text(results))
     print(f"written: {shown([result_file])} and {len(results['cases']) + 1} plots beside it")
     if options.write_docs:
-        (ROOT / "docs/performance.svg").write_text(overview)
-        notes = tables.notes((ROOT / "bench/notes.md").read_text())
-        (ROOT / "docs/performance.md").write_text(tables.markdown(results, notes))
-        print("written: docs/performance.md, docs/performance.svg")
+        page, notes_file, what = (("performance-datapath", "datapath/notes.md", "data path") if options.datapath else
+                                  ("performance", "notes.md", "engine"))
+        (ROOT / f"docs/{page}.svg").write_text(overview)
+        notes = tables.notes((ROOT / "bench" / notes_file).read_text())
+        (ROOT / f"docs/{page}.md").write_text(tables.markdown(results, notes, what, page, notes_file))
+        print(f"written: docs/{page}.md, docs/{page}.svg")
 
 
 if __name__ == "__main__":

@@ -93,14 +93,15 @@ def markdown_case(case, note):
     return lines
 
 
-def markdown(results, note_of):
+def markdown(results, note_of, what="engine", page="performance", notes_file="notes.md"):
+    option = " --datapath" if what == "data path" else ""
     lines = [
-        "# Performance of the engine", "",
-        "Written by `tools/bench --write-docs`; change `bench/notes.md` or the benchmarks, not this page.", "",
+        f"# Performance of the {what}", "",
+        f"Written by `tools/bench{option} --write-docs`; change `bench/{notes_file}` or the benchmarks, not this page.", "",
         note_of.get("reading", ""), "",
         *[f"- {line}" for line in machine_lines(results)],
         *[f"- `{line}`" for line in results["run"]["command_lines"]], "",
-        "![Ours divided by each of the others](performance.svg)", "",
+        f"![Ours divided by each of the others]({page}.svg)", "",
         "## Targets", "",
         "| case | target | ours : other, median (min to max) | |", "| --- | --- | --- | --- |",
     ]
@@ -110,9 +111,11 @@ def markdown(results, note_of):
     lines += ["", "## Cases"]
     for case in results["cases"]:
         lines += ["", *markdown_case(case, note_of.get(case["case"]))]
+    if not results.get("operations"):
+        return "\n".join(lines) + "\n"
     lines += ["", "## Single operations", "",
               "Of the calling thread, with Google Benchmark; nobody's peer, for the engine's own history.", "",
               "| operation | median | standard deviation |", "| --- | --- | --- |"]
-    for name, row in results.get("operations", {}).items():
+    for name, row in results["operations"].items():
         lines.append(f"| {name} | {figure(row['median'])} {row['unit']} | {figure(row['stddev'])} |")
     return "\n".join(lines) + "\n"

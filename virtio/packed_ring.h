@@ -137,9 +137,10 @@ class PackedRing {
     std::size_t taken = 0;
     while (taken < limit) {
       if (!in_batch_) {
-        if (!spec::packed::is_used(access_.read_flags(next_used_), used_wrap_)) break;
+        const std::uint16_t flags = access_.read_flags(next_used_);
+        if (!spec::packed::is_used(flags, used_wrap_)) break;
         element_ = access_.read_used(next_used_);
-        if (!check(element_)) [[unlikely]]
+        if (!check(element_, flags)) [[unlikely]]
           break;
       }
       auto id = static_cast<std::uint16_t>(element_.id);
@@ -253,15 +254,21 @@ class PackedRing {
     }
   }
 
-  bool check(const spec::ring::UsedElement& element) noexcept {
+  bool check(spec::ring::UsedElement& element, std::uint16_t flags) noexcept {
     if (element.id >= size_) [[unlikely]]
       return fail_ring(RingFault::kIdOutOfRange, element.id, size_);
     const Slot& slot = slots_[element.id];
     // What is not published yet cannot have been used.
     if (slot.cookie == nullptr || slot.publication == publication_) [[unlikely]]
       return fail_ring(RingFault::kIdNotInFlight, element.id, size_);
-    if (element.len > slot.writable) [[unlikely]]
-      return fail_ring(RingFault::kLengthTooLong, element.len, slot.writable);
+    if (element.len > slot.writable) [[unlikely]] {
+      // Section "Element Address and Length": without the WRITE flag the length of a used descriptor is reserved, and drivers
+      // ignore it: DPDK's vhost leaves there what the driver wrote. But QEMU never sets that flag, so that where something can be
+      // written the length counts in any case.
+      if (slot.writable != 0 || (flags & spec::packed::kDescWrite) != 0)
+        return fail_ring(RingFault::kLengthTooLong, element.len, slot.writable);
+      element.len = 0;
+    }
     return true;
   }
 

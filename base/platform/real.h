@@ -48,6 +48,18 @@ inline void relax() noexcept {
 #endif
 }
 
+/// Asks for the cache line, to read it or to write it. A hint: it waits for nothing and never faults.
+inline void prefetch(const void* at) noexcept { __builtin_prefetch(at); }
+inline void prefetch_for_write(const void* at) noexcept {
+#if defined(__x86_64__)
+  // What the builtin makes of it for a processor of unknown age asks for the line to read only. Where the instruction is not
+  // known it does nothing.
+  asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(at)));
+#else
+  __builtin_prefetch(at, 1);
+#endif
+}
+
 using Mutex = std::mutex;
 
 /// Sleeps while `word` holds `expected`, until `until`. Returns false when the time came first; may return true early.

@@ -41,6 +41,8 @@ inline constexpr TimePoint kNever = TimePoint::max();
 
 inline void fence(std::memory_order) noexcept { sim::detail::point(); }
 void relax() noexcept;
+inline void prefetch(const void*) noexcept {}
+inline void prefetch_for_write(const void*) noexcept {}
 
 /// Locking it twice, and unlocking or destroying it while another fiber holds it, ends the run as a failure.
 class Mutex {

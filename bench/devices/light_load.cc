@@ -28,7 +28,7 @@ constexpr std::uint32_t kLength = 64;
 
 struct Card {
   Card() : context(make_net_context()) {
-    upci::emulation::DeviceSpec spec{.uri = "qemu:virtio-net-pci", .model = "virtio-net-pci"};
+    upci::emulation::DeviceSpec spec{.uri = "qemu:virtio-net-pci", .model = "virtio-net-pci", .words = {}};
     auto opened = upci::emulation::qemu::open(spec, cables);
     if (!opened) give_up(opened.error().message());
     auto made = upci::pci::Device::create(std::move(*opened), {});

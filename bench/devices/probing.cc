@@ -24,7 +24,8 @@ Devices make_devices(upci::device::Context& context, upci::emulation::Cables& ca
   Devices devices;
   for (int i = 0; i < kDevices; i++) {
     const bool stuck = one_stuck && i == kDevices / 2;
-    upci::emulation::DeviceSpec spec{.uri = fmt::format("emu:virtio-net,number {}", i), .model = "virtio-net"};
+    upci::emulation::DeviceSpec spec{
+        .uri = fmt::format("emu:virtio-net,number {}", i), .model = "virtio-net", .words = {}};
     spec.fault = stuck ? "status-stuck" : "status-slow";
     if (!stuck) spec.words.push_back({.key = "fault_ms", .value = "20", .has_value = true});
     auto opened = upci::emulation::emu::open(spec, cables);

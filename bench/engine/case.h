@@ -49,8 +49,20 @@ struct Case {
   std::string remark;  // what a reader must know to judge the figure
 };
 
+// What each program defines of its own.
+
+/// For --help.
+extern const char* const kDescription;
 /// The cases, in the order of the table. Nothing is set up before a contestant runs.
 std::vector<Case> all_cases();
+struct PeerVersion {
+  std::string name;
+  std::string version;
+};
+/// Who was built in.
+std::vector<PeerVersion> peer_versions();
+/// The Debian packages of those who were not there when the program was built.
+std::vector<std::string> missing_packages();
 
 std::vector<Case> throughput_cases();
 std::vector<Case> start_latency_cases();

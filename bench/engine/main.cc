@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// engine_bench: the engine beside other thread pools and beside what the machine allows, one table and one JSON file.
+// A benchmark program: its cases by turns, one table and one JSON file.
 #include <fmt/format.h>
 
 #include <unistd.h>
@@ -28,7 +28,7 @@ bool is_wanted(const std::string& name, const std::vector<std::string>& wanted) 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Measures the workqueue engine beside other thread pools, by turns in one run.");
+  CLI::App app(bench::kDescription);
   int pairs = 10;
   bool list = false;
   std::string json_file;
@@ -53,7 +53,7 @@ int main(int argc, char** argv) {
   }
   for (const std::string& one : wanted) {
     if (std::none_of(cases.begin(), cases.end(), [&one](const bench::Case& c) { return is_wanted(c.name, {one}); })) {
-      fmt::print(stderr, "engine_bench: there is no case {}; --list names them\n", one);
+      fmt::print(stderr, "{}: there is no case {}; --list names them\n", argv[0], one);
       return 2;
     }
   }
@@ -73,6 +73,6 @@ int main(int argc, char** argv) {
   std::ofstream file(json_file);
   file << json.dump(1) << '\n';
   if (file.flush()) return 0;
-  fmt::print(stderr, "engine_bench: cannot write {}: name a folder that exists and that you may write to\n", json_file);
+  fmt::print(stderr, "{}: cannot write {}: name a folder that exists and that you may write to\n", argv[0], json_file);
   return 1;
 }

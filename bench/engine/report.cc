@@ -11,7 +11,6 @@
 
 #include "bench/engine/affinity.h"
 #include "bench/engine/clock.h"
-#include "bench/engine/peers/pool.h"
 #include "bench/engine/statistics.h"
 
 namespace bench {
@@ -134,8 +133,8 @@ nlohmann::ordered_json machine() {
     }
   }
   Json peers = Json::array();
-  for (const PoolKind& peer : peer_pools()) peers.push_back(Json{{"name", peer.name}, {"version", peer.version}});
-  for (const PoolKind& peer : floor_pools()) peers.push_back(Json{{"name", peer.name}, {"version", peer.version}});
+  for (const PeerVersion& peer : peer_versions())
+    peers.push_back(Json{{"name", peer.name}, {"version", peer.version}});
   std::string hypervisor = "no";
   std::ifstream again("/proc/cpuinfo");
   for (std::string line; std::getline(again, line);) {
@@ -154,7 +153,7 @@ nlohmann::ordered_json machine() {
                                        )},
               {"clock", kClock},
               {"peers", std::move(peers)},
-              {"missing_packages", missing_peers()}};
+              {"missing_packages", missing_packages()}};
 }
 
 }  // namespace bench

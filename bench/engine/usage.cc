@@ -51,6 +51,7 @@ Meter::Moment Meter::now() noexcept {
     stat >> value;
     moment.machine_total += value * tick;
     if (field != 3 && field != 4) moment.machine_busy += value * tick;
+    if (field == 7) moment.stolen = value * tick;
   }
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
@@ -69,6 +70,7 @@ Usage Meter::read() const noexcept {
   usage.wait_seconds = std::max(0.0, end.wait - start_.wait);
   usage.voluntary_switches = end.switches - start_.switches;
   const double total = end.machine_total - start_.machine_total;
+  if (total > 0) usage.steal = std::clamp((end.stolen - start_.stolen) / total, 0.0, 1.0);
   if (total > 0)
     usage.others = std::clamp((end.machine_busy - start_.machine_busy - usage.cpu_seconds) / total, 0.0, 1.0);
   return usage;

@@ -12,6 +12,7 @@ struct Usage {
   double cpu_seconds = 0;   // user and system time of the process
   double wait_seconds = 0;  // time its threads could have run and waited for a CPU (schedstat)
   double others = 0;        // share of the machine's CPU time that other processes (and the hypervisor) took, 0..1
+  double steal = 0;         // of these, what the hypervisor took, as a share of the machine's time
   std::uint64_t voluntary_switches = 0;
 };
 
@@ -24,7 +25,7 @@ class Meter {
 
  private:
   struct Moment {
-    double wall = 0, cpu = 0, wait = 0, machine_busy = 0, machine_total = 0;
+    double wall = 0, cpu = 0, wait = 0, machine_busy = 0, machine_total = 0, stolen = 0;
     std::uint64_t switches = 0;
   };
   static Moment now() noexcept;

@@ -24,7 +24,7 @@ namespace upci::inline UPCI_VARIANT::virtio_net {
 struct RingPlace {
   std::uint16_t pair = 0;
   std::uint16_t position =
-      0;  // sent: where its chain begins; received: behind it. Packed rings: the wrap counter is bit 15
+      0;  // sent: where its chain begins; received: behind the burst that it came in. Packed rings: bit 15 wraps
   std::uint16_t in_flight = 0;  // chains that the device has, with this one when it is sent
   std::uint16_t size = 0;       // of the ring
 };

@@ -100,9 +100,19 @@ class Framing {
 
   /// num_buffers stays 0: section "Packet Transmission", "the driver MUST set num_buffers to zero".
   void write_header(const Packet& packet) const noexcept {
+    std::array<std::byte, virtio::spec::net::kHeaderBytes> header{};
+    std::memcpy(header.data(), &packet.offload, sizeof packet.offload);
     std::byte* const at = packet.data - header_;
-    std::memcpy(at, &packet.offload, sizeof packet.offload);
-    std::memset(at + sizeof packet.offload, 0, header_ - sizeof packet.offload);
+    if (header_ == header.size()) [[likely]] {
+      put_if_new<header.size()>(at, header.data());
+    } else {
+      put_if_new<sizeof(Offload)>(at, header.data());
+    }
+  }
+  /// The device has the line in its CPU's cache, too: reading it costs nothing, writing it would take it from there.
+  template <std::size_t kBytes>
+  static void put_if_new(std::byte* at, const std::byte* header) noexcept {
+    if (std::memcmp(at, header, kBytes) != 0) std::memcpy(at, header, kBytes);
   }
 
   std::span<const virtio::Segment> chain(std::uint64_t iova, std::uint32_t length, bool device_writes,

@@ -60,7 +60,13 @@ class NicBase : public Nic {
   std::uint32_t packet_bytes() const override { return pool_.packet_bytes(); }
   bool link_up() const override { return link_up_.load(std::memory_order_relaxed); }
   Result<bool> update_link(Deadline deadline) override;
-  std::size_t alloc(std::span<Packet*> packets) override { return pool_.alloc(packets); }
+  std::size_t alloc(std::span<Packet*> packets) override {
+    const std::size_t count = pool_.alloc(packets);
+    // What a device has read lies in another CPU's cache, too. Asked for at once the lines come together; written one after the
+    // other, each store would wait for its line.
+    for (const Packet* packet : packets.first(count)) platform::prefetch_for_write(packet->data);
+    return count;
+  }
   void free(std::span<Packet* const> packets) override;
   Result<void> set_receiver(Receiver receiver) override;
   Result<void> set_moderation(const Moderation& moderation) override;

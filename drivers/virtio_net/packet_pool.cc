@@ -10,7 +10,7 @@
 namespace upci::inline UPCI_VARIANT::virtio_net {
 namespace {
 
-constexpr std::uint32_t kLine = 64;
+constexpr std::uint32_t kPairOfLines = 128;
 constexpr std::uint32_t kSmallestSlot = 2048;
 // What is asked for at once where it must be physically contiguous: fits a huge page many times.
 constexpr std::size_t kPhysicalPiece = 64 * 1024;
@@ -18,7 +18,8 @@ constexpr std::size_t kPhysicalPiece = 64 * 1024;
 }  // namespace
 
 Result<PacketPool> PacketPool::create(const virtio::Device& device, std::size_t count, std::uint32_t frame_bytes) {
-  const std::uint32_t slot = std::max(kSmallestSlot, (kHeadroom + frame_bytes + kLine - 1) / kLine * kLine);
+  const std::uint32_t pairs = std::max(kSmallestSlot, kHeadroom + frame_bytes + kPairOfLines - 1) / kPairOfLines;
+  const std::uint32_t slot = (pairs | 1U) * kPairOfLines;
   const bool physical = virtio::dma_kind(device) == device::DmaKind::kPhysical;
   std::size_t piece = physical ? std::max<std::size_t>(1, kPhysicalPiece / slot) : count;
   std::vector<device::DmaBuffer> memory;

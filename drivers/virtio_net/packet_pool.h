@@ -19,7 +19,7 @@ namespace upci::inline UPCI_VARIANT::virtio_net {
 class PacketPool {
  public:
   /// Bytes in front of each frame: the virtio header lies at their end, so that it and the frame are one segment.
-  static constexpr std::uint32_t kHeadroom = 64;
+  static constexpr std::uint32_t kHeadroom = 128;
 
   /// `count` packets that hold frames of at least `frame_bytes`. A device that bypasses the IOMMU needs physically contiguous
   /// memory, which comes in small pieces: the pool then consists of many. Errors: those of Device::dma_alloc.

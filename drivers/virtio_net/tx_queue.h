@@ -36,8 +36,10 @@ class TxQueue {
 
   /// `tap`, where there is one, sees each frame before the device does, as one of queue pair `pair`.
   std::size_t send(std::span<Packet* const> packets, const CaptureTap* tap, std::uint16_t pair) {
-    // Lazily: while half of the ring is free, a look at the used ring would only cost a cache line.
-    if (ring_.room() < std::max<std::size_t>(packets.size() * framing_.descriptors(), ring_.size() / 2U)) reclaim();
+    // As late and as few as possible: what was sent longest ago lies in cache lines that the device has left behind. A look at
+    // what it does now would take them from its CPU, and back.
+    const std::size_t wanted = packets.size() * framing_.descriptors();
+    if (ring_.room() < wanted) reclaim(wanted - ring_.room());
     std::size_t taken = 0;
     std::uint64_t frames = 0;
     std::uint64_t bytes = 0;
@@ -51,7 +53,8 @@ class TxQueue {
         continue;
       }
       const std::uint16_t position = ring_.add_position();
-      if (!add(*packet)) break;
+      // A frame in several buffers needs more room than was made.
+      if (!add(*packet) && (packet->next == nullptr || reclaim(kBurst) == 0 || !add(*packet))) break;
       if (tap != nullptr) [[unlikely]]
         tap->sent(*packet, {.pair = pair, .position = position, .in_flight = ring_.in_flight(), .size = ring_.size()});
       ++frames;
@@ -70,14 +73,7 @@ class TxQueue {
 
   /// Gives what the device has sent back to the pool.
   void reclaim() {
-    for (;;) {
-      std::array<Packet*, kBurst> sent;
-      std::size_t count = 0;
-      ring_.poll(kBurst, [&](void* cookie, std::uint32_t) { sent[count++] = static_cast<Packet*>(cookie); });
-      if (count == 0) return;
-      completed_.add(count);
-      pool_.free(std::span(sent).first(count));
-    }
+    while (reclaim(kBurst) != 0) {}
   }
 
   bool enable_interrupts() { return ring_.enable_interrupts(); }
@@ -114,6 +110,18 @@ class TxQueue {
 
  private:
   static constexpr std::size_t kBurst = 64;
+
+  /// Of these up to `limit`, oldest first; returns how many.
+  std::size_t reclaim(std::size_t limit) {
+    std::array<Packet*, kBurst> sent;
+    std::size_t count = 0;
+    ring_.poll(std::min(limit, kBurst),
+               [&](void* cookie, std::uint32_t) { sent[count++] = static_cast<Packet*>(cookie); });
+    if (count == 0) return 0;
+    completed_.add(count);
+    pool_.free(std::span(sent).first(count));
+    return count;
+  }
 
   bool add(Packet& packet) {
     if (packet.next == nullptr) [[likely]] {

@@ -36,7 +36,7 @@ std::unexpected<Error> gone(const std::string& name) {
 }  // namespace
 
 Result<std::shared_ptr<Backend>> Backend::create(std::string name, int node, std::unique_ptr<Machine> machine,
-                                                 std::unique_ptr<Reflector> reflector, bool messages) {
+                                                 std::unique_ptr<Reflector> reflector, Carried carried) {
   std::shared_ptr<Backend> backend(new Backend(std::move(name), node, std::move(machine), std::move(reflector)));
   {
     const std::scoped_lock lock(backend->access_);
@@ -48,8 +48,9 @@ Result<std::shared_ptr<Backend>> Backend::create(std::string name, int node, std
     }
   }
   backend->interrupts_ = std::make_unique<Interrupts>(backend->access_, backend->machine_->qtest(), backend->fabric_,
-                                                      backend->machine_->take_doorbell());
-  if (!messages || backend->interrupts_->count() == 0) {
+                                                      backend->machine_->take_doorbell(), carried.any);
+  if (!carried.any) return backend;
+  if (!carried.messages || backend->interrupts_->count() == 0) {
     backend->line_ = PolledLine::find(backend->access_, backend->machine_->qtest(), backend->fabric_);
   }
   return backend;

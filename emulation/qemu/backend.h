@@ -16,10 +16,14 @@ namespace upci::inline UPCI_VARIANT::emulation::qemu {
 
 class Backend final : public pci::Backend, private device::DeviceControl {
  public:
-  /// `machine` has been launched; `reflector` is its wire's far end or nullptr; without
-  /// `messages` it interrupts by its line. Errors: those of Fabric::bring_up.
+  struct Carried {
+    bool messages = true;  // false: its line
+    bool any = true;       // false: no interrupts at all
+  };
+  /// `machine` has been launched; `reflector` is its wire's far end or nullptr; `carried` says which interrupts are offered.
+  /// Errors: those of Fabric::bring_up.
   static Result<std::shared_ptr<Backend>> create(std::string name, int node, std::unique_ptr<Machine> machine,
-                                                 std::unique_ptr<Reflector> reflector, bool messages);
+                                                 std::unique_ptr<Reflector> reflector, Carried carried);
 
   const std::string& name() const override { return name_; }
   int node() const override { return node_; }

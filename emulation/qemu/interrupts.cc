@@ -34,8 +34,9 @@ std::unexpected<Error> gone() {
 
 }  // namespace
 
-Interrupts::Interrupts(platform::Mutex& access, Qtest& qtest, Fabric& fabric, Doorbell doorbell)
+Interrupts::Interrupts(platform::Mutex& access, Qtest& qtest, Fabric& fabric, Doorbell doorbell, bool wanted)
     : access_(access), qtest_(qtest), fabric_(fabric), doorbell_(std::move(doorbell)) {
+  if (!wanted) return;
   const std::scoped_lock lock(access_);
   if (const std::uint16_t msix = fabric_.find_capability(PCI_CAP_ID_MSIX); msix != 0) find_msix(msix);
   if (kind_ != Kind::kNone) return;

@@ -24,8 +24,9 @@ class Interrupts final : public device::IrqSource {
  public:
   static constexpr unsigned kMaxVectors = 64;
 
-  /// `access` guards fabric and qtest, and is taken by the calls of IrqSource. Reads the device's capabilities.
-  Interrupts(platform::Mutex& access, Qtest& qtest, Fabric& fabric, Doorbell doorbell);
+  /// `access` guards fabric and qtest, and is taken by the calls of IrqSource. Reads the device's capabilities, unless none are
+  /// wanted.
+  Interrupts(platform::Mutex& access, Qtest& qtest, Fabric& fabric, Doorbell doorbell, bool wanted);
 
   unsigned count() const override { return count_; }
   /// Errors: kInvalid (more than count()), kUnavailable (no numbers left for another routing), kTimeout, kSystem,

@@ -7,8 +7,7 @@
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <sys/un.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstring>
@@ -61,29 +60,18 @@ Result<Netdev> tap(const WireSpec& wire) {
   return netdev;
 }
 
-/// A connected socket: so that a server that is not there is an error here, and not one of QEMU's words.
+/// QEMU connects by itself: over a socket that it inherits it passes no descriptors on, and with them go the rings.
 Result<Netdev> vhost_user(const WireSpec& wire) {
-  sockaddr_un server{};
-  server.sun_family = AF_UNIX;
-  if (wire.name.size() >= sizeof(server.sun_path)) {
-    return fail(Errc::kInvalid, "the socket's path is too long: " + wire.name,
-                fmt::format("use a path of fewer than {} bytes", sizeof(server.sun_path)));
+  struct stat status{};
+  if (::stat(wire.name.c_str(), &status) != 0 || !S_ISSOCK(status.st_mode)) {
+    return fail(Errc::kUnavailable, "there is no socket at wire=vhost-user:" + wire.name,
+                "start the vhost-user backend first, as the server of this socket");
   }
-  std::memcpy(server.sun_path, wire.name.data(), wire.name.size());
-  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd) return fail_errno("cannot create a socket for wire=vhost-user:" + wire.name);
-  const void* const address = &server;
-  if (::connect(fd.get(), static_cast<const sockaddr*>(address), sizeof(server)) != 0) {
-    return std::unexpected(Error{.code = Errc::kUnavailable,
-                                 .what = "cannot connect to wire=vhost-user:" + wire.name,
-                                 .advice = "start the vhost-user backend first, as the server of this socket",
-                                 .sys_errno = errno});
-  }
+  std::string path;
+  for (const char c : wire.name) path.append(c == ',' ? 2U : 1U, c);
   Netdev netdev;
-  netdev.arguments = {"-chardev", fmt::format("socket,id=vhost-socket,fd={}", Netdev::kFirstFd), "-netdev",
+  netdev.arguments = {"-chardev", fmt::format("socket,id=vhost-socket,path={}", path), "-netdev",
                       fmt::format("vhost-user,id=wire0,chardev=vhost-socket,queues={}", wire.queues)};
-  netdev.fds = {fd.get()};
-  netdev.owned.push_back(std::move(fd));
   return netdev;
 }
 

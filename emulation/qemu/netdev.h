@@ -25,7 +25,7 @@ struct Netdev {
 
 /// Loopback and cables are datagram sockets; tap is an interface of this network namespace, made where there is none (that
 /// takes CAP_NET_ADMIN) and with the virtio header, so that the card has offloads; vhost-user is somebody's socket, whose
-/// server must listen. Errors: kUnavailable, kPermission, kInvalid, kSystem, each with what to do.
+/// server must listen: QEMU connects to it. Errors: kUnavailable, kPermission, kInvalid, kSystem, each with what to do.
 Result<Netdev> make_netdev(const WireSpec& wire, Cables& cables);
 
 }  // namespace upci::inline UPCI_VARIANT::emulation::qemu

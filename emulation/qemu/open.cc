@@ -76,8 +76,11 @@ Result<std::shared_ptr<pci::Backend>> open(const DeviceSpec& spec, Cables& cable
   std::unique_ptr<Reflector> reflector = std::move(plug.netdev.reflector);
   if (reflector) reflector->handed_over();
   plug.netdev.owned.clear();
+  // QEMU 7.2 without KVM ends by a signal when a vhost-user backend is to signal MSI-X vectors.
+  const bool messages = options.messages && spec.wire.kind != WireSpec::Kind::kVhostUser;
   UPCI_TRY_ASSIGN(std::shared_ptr<pci::Backend> backend,
-                  Backend::create(spec.uri, spec.node, std::move(machine), std::move(reflector), options.messages));
+                  Backend::create(spec.uri, spec.node, std::move(machine), std::move(reflector),
+                                  {.messages = messages, .any = options.interrupts}));
   return backend;
 }
 

@@ -21,7 +21,8 @@ struct Options {
   platform::Nanoseconds start_limit = std::chrono::seconds(10);
   /// A device that has not answered an access by then is declared gone, and its QEMU is ended.
   platform::Nanoseconds access_limit = std::chrono::seconds(5);
-  bool messages = true;  // false: its INTx line, though it may have MSI-X or MSI
+  bool messages = true;    // false: its INTx line, though it may have MSI-X or MSI
+  bool interrupts = true;  // false: offers none at all, for who polls anyhow: then nobody looks at its line
   /// Further arguments, ahead of the device's: block layers, objects, a monitor.
   std::vector<std::string> arguments = {};
   /// A block node that `arguments` make: what a block model gets instead of a disk of upci's.
@@ -34,7 +35,8 @@ struct Options {
 /// zeroes at first and ends with the device. The words are checked against what QEMU says about the model.
 ///
 /// What the backend gives: BARs that trap (none is mapped); DMA memory from the guest's RAM; MSI-X or MSI vectors as
-/// eventfds that QEMU itself signals, or one INTx line, which a thread polls; reset by FLR where the device has it,
+/// eventfds that QEMU itself signals, or one INTx line, which a thread polls (with wire=vhost-user always: QEMU 7.2 without
+/// KVM ends by a signal when MSI-X is used with it); reset by FLR where the device has it,
 /// otherwise of its bus. abandon() ends QEMU, which proves the device quiet. When the last reference goes, QEMU has been
 /// ended and reaped.
 ///

@@ -51,9 +51,9 @@ class PackedDevice {
     return chain;
   }
   /// Marks a chain of `count` descriptors as used; for a batch, `count` is that of all of them.
-  void use(std::uint32_t id, std::uint32_t len, std::size_t count = 1) {
-    packed::Descriptor descriptor{.addr = 0, .len = len, .id = static_cast<std::uint16_t>(id), .flags = 0};
-    if (used_wrap_) descriptor.flags = packed::kDescAvail | packed::kDescUsed;
+  void use(std::uint32_t id, std::uint32_t len, std::size_t count = 1, std::uint16_t flags = 0) {
+    packed::Descriptor descriptor{.addr = 0, .len = len, .id = static_cast<std::uint16_t>(id), .flags = flags};
+    if (used_wrap_) descriptor.flags |= packed::kDescAvail | packed::kDescUsed;
     std::byte* const slot = memory_ + sizeof(descriptor) * next_used_;
     std::memcpy(slot, &descriptor, offsetof(packed::Descriptor, flags));
     // As a device does: whoever sees the flags sees the rest.

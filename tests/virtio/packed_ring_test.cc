@@ -246,6 +246,23 @@ TYPED_TEST(PackedRingTest, ALengthAboveWhatIsWritableBreaksIt) {
   this->expect_broken("used.len");
 }
 
+// As DPDK's vhost does it: the length stays what the driver wrote. Section "Element Address and Length".
+TYPED_TEST(PackedRingTest, WithoutTheWriteFlagTheLengthOfAChainThatIsOnlyReadMeansNothing) {
+  this->add(this->cookie(0), 100, false);
+  this->queue->publish();
+  this->device->use(this->device->take()->id, 100);
+  EXPECT_EQ(this->poll(), (typename TestFixture::Takens{{this->cookie(0), 0}}));
+  EXPECT_FALSE(this->queue->broken());
+}
+
+TYPED_TEST(PackedRingTest, WithTheWriteFlagALengthWhereNothingIsWritableBreaksIt) {
+  this->add(this->cookie(0), 100, false);
+  this->queue->publish();
+  this->device->use(this->device->take()->id, 100, 1, packed::kDescWrite);
+  EXPECT_TRUE(this->poll().empty());
+  this->expect_broken("used.len");
+}
+
 TYPED_TEST(PackedRingTest, AChainThatWasNotPublishedCannotHaveBeenUsed) {
   this->add(this->cookie(0));
   this->device->use(0, 4);

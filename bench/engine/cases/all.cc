@@ -3,8 +3,20 @@
 #include <utility>
 
 #include "bench/engine/case.h"
+#include "bench/engine/peers/pool.h"
 
 namespace bench {
+
+const char* const kDescription = "Measures the workqueue engine beside other thread pools, by turns in one run.";
+
+std::vector<PeerVersion> peer_versions() {
+  std::vector<PeerVersion> versions;
+  for (const auto& kinds : {peer_pools(), floor_pools()}) {
+    for (const PoolKind& kind : kinds) versions.push_back({.name = kind.name, .version = kind.version});
+  }
+  return versions;
+}
+std::vector<std::string> missing_packages() { return missing_peers(); }
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
