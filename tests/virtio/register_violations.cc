@@ -51,14 +51,15 @@ std::vector<Violation> of_status() {
 
 std::vector<Violation> of_features() {
   return {
-      at(kFeatureNotOffered,
-         [](LintRig& rig) { rig.negotiate(kVersion1, kVersion1 | mask_of(feature::kEventIdx)); }),
+      at(kFeatureNotOffered, [](LintRig& rig) { rig.negotiate(kVersion1, kVersion1 | mask_of(feature::kEventIdx)); }),
       at(kFeatureNeedsAnother,
          [](LintRig& rig) {
            rig.negotiate(kVersion1 | mask_of(net::kMq) | mask_of(net::kCtrlVq), kVersion1 | mask_of(net::kMq));
          }),
       at(kFeatureUnknown,
-         [](LintRig& rig) { rig.negotiate(kVersion1 | mask_of(feature::kSrIov), kVersion1 | mask_of(feature::kSrIov)); }),
+         [](LintRig& rig) {
+           rig.negotiate(kVersion1 | mask_of(feature::kSrIov), kVersion1 | mask_of(feature::kSrIov));
+         }),
       at(kFeaturesAfterOk,
          [](LintRig& rig) {
            rig.settle();

@@ -38,7 +38,8 @@ constexpr std::uint16_t kAvail = packed::kDescAvail;  // of the first lap
 void body(PackedLint& lint, std::uint16_t index, std::uint16_t id, std::uint32_t len = 10) {
   lint.on_write_body(index, 0x1000, len, id);
 }
-void send(PackedLint& lint, std::uint16_t index, std::uint16_t id, std::uint16_t flags = kAvail, std::uint32_t len = 10) {
+void send(PackedLint& lint, std::uint16_t index, std::uint16_t id, std::uint16_t flags = kAvail,
+          std::uint32_t len = 10) {
   body(lint, index, id, len);
   lint.on_write_flags(index, flags, true);
 }
@@ -183,10 +184,9 @@ std::vector<Violation> packed_ring_violations() {
                 [one_table](PackedLint& lint) { one_table(lint, packed::kDescNext); }),
       in_packed(PackedClause::kChainUnended, plain,
                 [](PackedLint& lint) { send(lint, 0, 0, kAvail | packed::kDescNext); }),
-      in_packed(PackedClause::kEventFlags, plain,
-                [](PackedLint& lint) {
-                  lint.on_write_driver_event({.offset_wrap = 0, .flags = packed::kEventDescriptor});
-                }),
+      in_packed(
+          PackedClause::kEventFlags, plain,
+          [](PackedLint& lint) { lint.on_write_driver_event({.offset_wrap = 0, .flags = packed::kEventDescriptor}); }),
       in_packed(PackedClause::kIndirectUnasked, plain, [one_table](PackedLint& lint) { one_table(lint, 0); }),
       in_packed(PackedClause::kIndirectInChain, indirect,
                 [](PackedLint& lint) {
