@@ -10,6 +10,7 @@ namespace upci::inline UPCI_VARIANT::virtio {
 namespace {
 
 constexpr std::uint64_t kVersion1 = spec::mask_of(spec::feature::kVersion1);
+constexpr std::uint64_t kAnyLayout = spec::mask_of(spec::feature::kAnyLayout);
 constexpr std::uint64_t kAccessPlatform = spec::mask_of(spec::feature::kAccessPlatform);
 // The legacy interface has 32 feature bits only.
 constexpr std::uint64_t kLegacyBits = 0xffff'ffffU;
@@ -23,9 +24,9 @@ Result<std::uint64_t> parse(std::uint32_t device_id, const std::vector<std::stri
   for (const std::string& name : names) {
     const auto bit = spec::feature_bit(device_id, name);
     if (!bit) {
-      return fail(
-          Errc::kInvalid, fmt::format("virtio device type {} has no feature '{}'", device_id, name),
-          "use the specification's name in capitals, without VIRTIO_F_, VIRTIO_NET_F_ or VIRTIO_BLK_F_, for example features=-STATUS");
+      return fail(Errc::kInvalid, fmt::format("virtio device type {} has no feature '{}'", device_id, name),
+                  "use the specification's name in capitals, without VIRTIO_F_, VIRTIO_NET_F_ or VIRTIO_BLK_F_, for "
+                  "example features=-STATUS");
     }
     bits |= spec::mask_of(*bit);
   }
@@ -75,7 +76,9 @@ Result<std::uint64_t> negotiate(const FeatureTable& table, std::uint64_t offered
   std::uint64_t required = table.required;
   if (legacy) {
     offered &= kLegacyBits;
-    wanted &= kLegacyBits;
+    // Section "Legacy Interface: Reserved Feature Bits": what is offered of this "transitional drivers MUST accept". It binds the
+    // device alone.
+    wanted = (wanted & kLegacyBits) | kAnyLayout;
     required &= kLegacyBits;
   } else {
     // Section "Reserved Feature Bits": "A driver MUST accept VIRTIO_F_VERSION_1 if it is offered", and a modern device

@@ -20,7 +20,8 @@ class OtherConfig final : public pci::Backend {
   /// Where the first virtio capability of this type lies.
   std::uint16_t find(vpci::CapType type) {
     const pci::ConfigSpace config(real_);
-    for (const pci::Capability& one : config.capabilities().value()) {
+    const auto capabilities = config.capabilities();
+    for (const pci::Capability& one : capabilities.value()) {
       if (one.id == vpci::kVendorCapability &&
           config.read8(static_cast<std::uint16_t>(one.offset + vpci::cap::kType)) == static_cast<std::uint8_t>(type)) {
         return one.offset;
