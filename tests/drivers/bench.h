@@ -81,6 +81,7 @@ class Bench {
     auto made = device::Context::create({.engine = {.topology = topology.value()}});
     context = std::move(made.value());
     std::vector<std::unique_ptr<virtio::Driver>> drivers;
+    watched_rings = !net.make_observer && !net.make_packed_observer;
     const virtio::ObserverFactory observers = watched.watch.observers();
     if (!net.make_observer) net.make_observer = observers.split;
     if (!net.make_packed_observer) net.make_packed_observer = observers.packed;
@@ -123,9 +124,11 @@ class Bench {
     EXPECT_TRUE(removed) << removed.error().message();
     EXPECT_FALSE(device->state()->quarantined());
     EXPECT_EQ(emulation::emu::violations(*backend), std::vector<std::string>());
+    watched.expect_watching(device->options().observed && watched_rings);
   }
 
   Watched watched;
+  bool watched_rings = true;  // where they are observed at all: a test may bring its own observers
   emulation::Cables cables;
   std::unique_ptr<device::Context> context;
   std::shared_ptr<pci::Backend> backend;  // as it was opened, without the observers

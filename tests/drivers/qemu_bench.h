@@ -126,6 +126,7 @@ class QemuBench {
     const auto removed = context->remove(device, Deadline::after(20s));
     EXPECT_TRUE(removed) << removed.error().message();
     EXPECT_FALSE(device->state()->quarantined());
+    watched.expect_watching(device->options().observed);
   }
 
   Watched watched;

@@ -29,7 +29,7 @@ constexpr std::uint16_t kEchoPort = 7777;
 bool shell(const std::string& command) { return std::system(command.c_str()) == 0; }
 
 /// The whole process moves: QEMU and the sockets of the test see the new namespace only.
-class Tap : public testing::Test {
+class Tap : public testing::TestWithParam<bool> {
  protected:
   static void SetUpTestSuite() {
     ready = ::unshare(CLONE_NEWNET) == 0;
@@ -48,7 +48,7 @@ class Tap : public testing::Test {
     bench.remove();
   }
 
-  void plug(std::uint16_t queues, device::BindOptions options = bind(true), std::vector<std::string> words = {}) {
+  void plug(std::uint16_t queues, device::BindOptions options = bind(GetParam()), std::vector<std::string> words = {}) {
     const std::string name = "upci" + std::to_string(queues);
     words.insert(words.end(), {"disable-legacy=on", "mac=02:11:22:33:44:55"});
     emulation::DeviceSpec spec = emu_spec(words);
@@ -141,7 +141,9 @@ class Echo {
   platform::Thread thread_;
 };
 
-TEST_F(Tap, FourQueuePairsEachHaveTheirFlowsAndBottomHalves) {
+INSTANTIATE_TEST_SUITE_P(Policies, Tap, testing::Bool(), policy_name);
+
+TEST_P(Tap, FourQueuePairsEachHaveTheirFlowsAndBottomHalves) {
   plug(4);
   ASSERT_EQ(nic->queue_pairs(), 4U);
   EXPECT_EQ(nic->stats().cpus.size(), 9U) << "the configuration's vector and one for each queue";
@@ -176,7 +178,7 @@ TEST_F(Tap, FourQueuePairsEachHaveTheirFlowsAndBottomHalves) {
   }
 }
 
-TEST_F(Tap, ByInterruptEachPairsFramesAreTakenOnItsCpu) {
+TEST_P(Tap, ByInterruptEachPairsFramesAreTakenOnItsCpu) {
   plug(4);
   const std::vector<int> cpus = nic->stats().cpus;
   EXPECT_EQ(std::set<int>(cpus.begin(), cpus.end()).size(), 4U) << "four pairs on four CPUs";
@@ -205,7 +207,7 @@ TEST_F(Tap, ByInterruptEachPairsFramesAreTakenOnItsCpu) {
   EXPECT_EQ(wrong.load(), 0U);
 }
 
-TEST_F(Tap, LinuxFillsInTheChecksumThatIsAskedFor) {
+TEST_P(Tap, LinuxFillsInTheChecksumThatIsAskedFor) {
   plug(1);
   ASSERT_NE(nic->features() & virtio::spec::mask_of(feature::kCsum), 0U);
   Echo echo;
@@ -220,8 +222,8 @@ TEST_F(Tap, LinuxFillsInTheChecksumThatIsAskedFor) {
   EXPECT_TRUE(udp_sum_is_right(answer->frame)) << "no receive offload was asked for: Linux must sum up what it sends";
 }
 
-TEST_F(Tap, ATcpSegmentOf32KibIsSegmentedOnTheWay) {
-  device::BindOptions options = bind(true);
+TEST_P(Tap, ATcpSegmentOf32KibIsSegmentedOnTheWay) {
+  device::BindOptions options = bind(GetParam());
   options.require_features = {"GUEST_CSUM", "GUEST_TSO4", "HOST_TSO4"};
   plug(1, options);
   const UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));

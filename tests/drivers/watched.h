@@ -24,6 +24,14 @@ struct Watched {
     if (!device.empty()) testing::Test::RecordProperty("device_breaches", device);
   }
 
+  /// That the observers were there at all: those of the registers, and those of rings and buffers where they should be.
+  void expect_watching(bool in_the_rings) const {
+    const auto registers = watch.registers();
+    ASSERT_NE(registers, nullptr);
+    EXPECT_GT(registers->accesses(), 0U);
+    EXPECT_EQ(watch.chains()->chains() != 0, in_the_rings);
+  }
+
   virtio::lint::Watch watch;
 };
 

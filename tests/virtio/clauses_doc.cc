@@ -43,6 +43,18 @@ std::string checked_by(const lint::Clause& clause) {
   return text;
 }
 
+/// What the observers of rings look for beyond the clauses: what a ring that keeps them cannot do either.
+std::string extra_rules() {
+  std::string text;
+  for (const lint::Observer observer : {lint::Observer::kSplitRing, lint::Observer::kPackedRing}) {
+    for (std::size_t i = 0; i < lint::rule_count(observer); ++i) {
+      const lint::RuleRef rule(observer, i);
+      if (clause_id(rule) == "extra") text += fmt::format("- {}: {}\n", to_string(observer), text_of(rule));
+    }
+  }
+  return text;
+}
+
 constexpr std::array<std::string_view, 6> kParts = {
     "Basic facilities",         "Rings", "Virtio over PCI", "Network device", "Network device: control queue",
     "Block and entropy devices"};
@@ -97,8 +109,12 @@ What a device does wrong is counted apart (`lint::DeviceRule`) and reported, and
 
 | part | MUSTs | observed | tested | not used | not checked |
 | --- | --- | --- | --- | --- | --- |
-{}{})",
-      lint::kSpecification, lint::kSpecificationCommit, summary, details);
+{}{}
+## Rules of the rings without a clause
+These are breaches, too, reported as `extra`: they follow from how the rings work, not from a MUST.
+
+{})",
+      lint::kSpecification, lint::kSpecificationCommit, summary, details, extra_rules());
 }
 
 }  // namespace upci::virtio_tests

@@ -2,6 +2,7 @@
 #include "virtio/lint/watch.h"
 
 #include <mutex>
+#include <type_traits>
 #include <utility>
 
 #include "virtio/lint/watched_backend.h"
