@@ -97,6 +97,20 @@ TEST(Watch, SeesWritesIntoTheCapabilitiesAndNoOthersOfTheConfigSpace) {
   });
 }
 
+TEST(Watch, CountsWhatTheDeviceDoesWrongApart) {
+  const std::pair<const char*, lint::DeviceRule> faults[] = {{"version-missing", lint::DeviceRule::kVersion1Missing},
+                                                             {"queue-size-odd", lint::DeviceRule::kQueueSizeNoPower}};
+  for (const auto& [fault, rule] : faults) {
+    run(1, [fault = fault, rule = rule] {
+      Bench bench;
+      EXPECT_FALSE(bench.probe_emu(emu_spec({"modern"}, fault)).ok());
+      EXPECT_GE(bench.watched.watch.registers()->device_violations(rule), 1U) << fault;
+      EXPECT_FALSE(bench.watched.watch.device_breaches().empty());
+      EXPECT_TRUE(bench.watched.watch.breaches().empty());
+    });
+  }
+}
+
 TEST(Watch, KnowsWhichMemoryTheDeviceWasGiven) {
   run(1, [] {
     Bare bare("modern");
