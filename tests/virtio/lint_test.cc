@@ -89,6 +89,17 @@ TEST(RegisterLint, ABreachNamesItsClause) {
   EXPECT_EQ(rig.registers->breaches()[0], "status.2: status bit cleared: from 0x03 to 0x02");
 }
 
+TEST(RegisterLint, AResetTakesNoOfferBack) {
+  LintRig rig(1, virtio::spec::mask_of(virtio::spec::net_feature::kStatus));
+  rig.live();
+  rig.reset();
+  rig.registers->config_read(6, 2, 1);
+  EXPECT_EQ(rig.registers->violations(), 0U);
+  rig.settle();
+  rig.registers->config_read(10, 2, 1500);
+  EXPECT_EQ(rig.registers->violations(lint::RegisterRule::kConfigFieldNotOffered), 1U);
+}
+
 TEST(RegisterLint, RefusedFeaturesMayNotBeBuiltUpon) {
   LintRig rig;
   rig.negotiate(LintRig::kVersion1, LintRig::kVersion1);

@@ -241,7 +241,10 @@ void RegisterLint::config_read(std::uint64_t offset, unsigned width, std::uint64
   if (!proper_access(*field, offset, width)) {
     return breach(RegisterRule::kAccessWidth, fmt::format("{} bytes at {:#x} of the configuration", width, offset));
   }
-  if (field->any_of != 0 && (offered_ & field->any_of) == 0) {
+  // A reset takes no offer back: who looked before it knows what there is.
+  const bool offered_anew = halves_offered_ == (legacy_ ? 1 : 3);
+  const std::uint64_t offered = offered_anew ? offered_ : offered_before_.value_or(offered_);
+  if (field->any_of != 0 && (offered & field->any_of) == 0) {
     breach(RegisterRule::kConfigFieldNotOffered, fmt::format("at {:#x}", offset));
   }
   if (legacy_) return;
