@@ -100,8 +100,10 @@ TEST(Watch, SeesWritesIntoTheCapabilitiesAndNoOthersOfTheConfigSpace) {
 TEST(Watch, CountsWhatTheDeviceDoesWrongApart) {
   const std::pair<const char*, lint::DeviceRule> faults[] = {{"version-missing", lint::DeviceRule::kVersion1Missing},
                                                              {"queue-size-odd", lint::DeviceRule::kQueueSizeNoPower}};
-  for (const auto& [fault, rule] : faults) {
-    run(1, [fault = fault, rule = rule] {
+  for (const auto& one : faults) {
+    run(1, [&one] {
+      const char* const fault = one.first;
+      const lint::DeviceRule rule = one.second;
       Bench bench;
       EXPECT_FALSE(bench.probe_emu(emu_spec({"modern"}, fault)).ok());
       EXPECT_GE(bench.watched.watch.registers()->device_violations(rule), 1U) << fault;

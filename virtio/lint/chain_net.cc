@@ -17,7 +17,6 @@ using spec::mask_of;
 
 // What the tables of the drivers do not name, since they do not use it. Section "Control Virtqueue".
 constexpr std::uint8_t kRssConfig = 1;   // of class MQ
-constexpr std::uint8_t kHashConfig = 2;  // of class MQ
 constexpr std::uint8_t kCoalescing = 6;  // a class
 constexpr std::size_t kHashHeaderBytes = 20;
 constexpr std::size_t kCommandBytes = 2;  // class and command
