@@ -10,6 +10,7 @@ namespace upci::inline UPCI_VARIANT::virtio {
 namespace {
 
 constexpr std::uint64_t kVersion1 = spec::mask_of(spec::feature::kVersion1);
+constexpr std::uint64_t kAnyLayout = spec::mask_of(spec::feature::kAnyLayout);
 constexpr std::uint64_t kAccessPlatform = spec::mask_of(spec::feature::kAccessPlatform);
 // Which every driver can use: its rings and notifiers know the one; the other says that the device needs the barriers of
 // hardware, which these rings use always (C++ fences: on x86-64 the same instructions as between CPUs; section "Reserved Feature Bits").
@@ -79,7 +80,9 @@ Result<std::uint64_t> negotiate(const FeatureTable& table, std::uint64_t offered
   std::uint64_t required = table.required;
   if (legacy) {
     offered &= kLegacyBits;
-    wanted &= kLegacyBits;
+    // Section "Legacy Interface: Reserved Feature Bits": what is offered of this "transitional drivers MUST accept". It binds the
+    // device alone.
+    wanted = (wanted & kLegacyBits) | kAnyLayout;
     required &= kLegacyBits;
   } else {
     // Section "Reserved Feature Bits": "A driver MUST accept VIRTIO_F_VERSION_1 if it is offered", and a modern device

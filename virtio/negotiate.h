@@ -12,8 +12,8 @@
 
 namespace upci::inline UPCI_VARIANT::virtio {
 
-/// What is to be written to the device: what it offers and the driver wants, with VERSION_1 (modern) and ACCESS_PLATFORM,
-/// which are the core's business, less what the user declined. Errors: kInvalid for an unknown name, a name that the driver
+/// What is to be written to the device: what it offers and the driver wants, with VERSION_1 and ACCESS_PLATFORM (modern)
+/// or ANY_LAYOUT (legacy), which are the core's business, less what the user declined. Errors: kInvalid for an unknown name, a name that the driver
 /// cannot use, or one that is both insisted on and declined; kVerdict rejected (step "features") when the device lacks what
 /// the driver or the user requires.
 Result<std::uint64_t> negotiate(const FeatureTable& table, std::uint64_t offered, std::uint32_t device_id, bool legacy,

@@ -20,6 +20,9 @@ std::string_view to_string(PackedClause clause) noexcept {
     case PackedClause::kTableMalformed: return "an indirect table that may not be so";
     case PackedClause::kChainUnended: return "published a chain without its end";
     case PackedClause::kEventFlags: return "event flags that were not negotiated";
+    case PackedClause::kIndirectUnasked: return "an indirect table without INDIRECT_DESC";
+    case PackedClause::kIndirectInChain: return "an indirect table in a chain of several";
+    case PackedClause::kChainTooLong: return "a chain that is too long";
   }
   return "unknown";
 }
@@ -35,6 +38,7 @@ void PackedLint::on_restart() {
   order_.clear();
   next_ = outstanding_ = unpublished_ = 0;
   wrap_ = true;
+  if (sink_) sink_->on_restart();
 }
 
 // One writer, so that a plain load and store are enough.
@@ -93,6 +97,7 @@ void PackedLint::publish() noexcept {
     if (length == 0) {
       first = index;
       writable = false;
+      chain_.clear();
       if (chains_[descriptor.id].count != 0) breach(PackedClause::kIdInFlight);
     } else if (descriptor.id != descriptors_[first].id) {
       breach(PackedClause::kIdChanges);
@@ -100,13 +105,18 @@ void PackedLint::publish() noexcept {
     ++length;
     ++outstanding_;
     if ((descriptor.flags & packed::kDescIndirect) != 0) {
+      if (length > 1 || (descriptor.flags & packed::kDescNext) != 0) breach(PackedClause::kIndirectInChain);
       check_table(index);
-    } else if ((descriptor.flags & packed::kDescWrite) != 0) {
-      writable = true;
-    } else if (writable) {
-      breach(PackedClause::kWritableFirst);
+    } else {
+      if ((descriptor.flags & packed::kDescWrite) != 0) {
+        writable = true;
+      } else if (writable) {
+        breach(PackedClause::kWritableFirst);
+      }
+      take_segment(descriptor);
     }
     if ((descriptor.flags & packed::kDescNext) == 0) {
+      if (sink_) sink_->on_chain(chain_);
       chains_[descriptor.id] = {.count = length};
       order_.push_back(descriptor.id);
       length = 0;
@@ -122,8 +132,9 @@ void PackedLint::check_table(std::uint16_t index) noexcept {
   const std::vector<packed::Descriptor>& table = tables_[descriptor.id];
   table_in_flight_[descriptor.id] = true;
   const std::size_t entries = descriptor.len / sizeof(packed::Descriptor);
-  if ((descriptor.flags & packed::kDescNext) != 0 || entries == 0 || entries > table.size() ||
-      descriptor.len % sizeof(packed::Descriptor) != 0) {
+  if (!options_.indirect) breach(PackedClause::kIndirectUnasked);
+  if (entries > size_) breach(PackedClause::kChainTooLong);
+  if (entries == 0 || entries > table.size() || descriptor.len % sizeof(packed::Descriptor) != 0) {
     return breach(PackedClause::kTableMalformed);
   }
   bool writable = false;
@@ -134,7 +145,14 @@ void PackedLint::check_table(std::uint16_t index) noexcept {
     } else if (writable) {
       breach(PackedClause::kWritableFirst);
     }
+    take_segment(table[i]);
   }
+}
+
+void PackedLint::take_segment(const packed::Descriptor& descriptor) noexcept {
+  if (!sink_) return;
+  chain_.push_back(
+      {.iova = descriptor.addr, .len = descriptor.len, .device_writes = (descriptor.flags & packed::kDescWrite) != 0});
 }
 
 void PackedLint::on_write_driver_event(const packed::EventSuppression& event) {

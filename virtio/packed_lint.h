@@ -5,7 +5,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/platform.h"
@@ -24,11 +26,14 @@ enum class PackedClause : std::uint8_t {
   kIdChanges,           // another id within a chain
   kWritableFirst,       // a segment that the device reads after one that it writes
   kTableInFlight,       // changed an indirect table that the device may be reading
-  kTableMalformed,      // an indirect descriptor with NEXT, of no whole entries, or a table with flags other than WRITE
+  kTableMalformed,      // an indirect descriptor of no whole entries, or a table with flags other than WRITE
   kChainUnended,        // published a chain whose last descriptor says that there are more
   kEventFlags,          // flags of the event suppression that were not negotiated, or are reserved
+  kIndirectUnasked,     // an indirect descriptor though INDIRECT_DESC was not negotiated
+  kIndirectInChain,     // an indirect descriptor in a chain of several
+  kChainTooLong,        // more descriptors than the ring has
 };
-inline constexpr std::size_t kPackedClauses = 11;
+inline constexpr std::size_t kPackedClauses = 14;
 std::string_view to_string(PackedClause clause) noexcept;
 
 /// One per ring. Hooks: the thread that drives the ring. Counters: any thread.
@@ -47,6 +52,9 @@ class PackedLint final : public PackedObserver {
 
   void on_restart() override;
 
+  /// As RingLint::set_sink().
+  void set_sink(std::shared_ptr<ChainSink> sink) { sink_ = std::move(sink); }
+
   std::uint64_t accesses() const noexcept override { return accesses_.load(std::memory_order_relaxed); }
   std::uint64_t violations() const noexcept override { return violations_.load(std::memory_order_relaxed); }
   std::uint64_t violations(PackedClause clause) const noexcept {
@@ -62,11 +70,14 @@ class PackedLint final : public PackedObserver {
   /// All that was written since the last publication is the device's now.
   void publish() noexcept;
   void check_table(std::uint16_t index) noexcept;
+  void take_segment(const spec::packed::Descriptor& descriptor) noexcept;
   void give_back(std::uint16_t id) noexcept;
 
   const std::uint16_t size_;
   const RingOptions options_;
+  std::shared_ptr<ChainSink> sink_;  // null: nobody looks into the buffers
   // The driving thread only:
+  std::vector<Segment> chain_;                         // the one that is being taken, for the sink
   std::vector<spec::packed::Descriptor> descriptors_;  // as the driver wrote them
   std::vector<std::vector<spec::packed::Descriptor>> tables_;
   std::vector<bool> table_in_flight_;  // by table

@@ -64,7 +64,8 @@ Result<device::DmaBuffer> alloc_ring(const Device& device, std::size_t bytes) {
 RingOptions ring_options(const Device& device) noexcept {
   return {.legacy = device.transport().legacy(),
           .event_idx = device.has(spec::feature::kEventIdx),
-          .in_order = device.has(spec::feature::kInOrder)};
+          .in_order = device.has(spec::feature::kInOrder),
+          .indirect = device.has(spec::feature::kIndirectDesc)};
 }
 
 Result<void> silence(Transport& transport, Deadline deadline) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "base/error.h"
 #include "base/platform.h"
@@ -23,6 +24,7 @@ struct RingOptions {
   bool legacy = false;
   bool event_idx = false;  // EVENT_IDX: each side says at which index it wants to be told
   bool in_order = false;   // IN_ORDER: the device uses chains in the order in which they were made available
+  bool indirect = false;   // INDIRECT_DESC: a chain may be in a table of its own
 };
 
 /// How a ring was used; they only grow. Written by the thread that drives the ring, read by any.
@@ -45,6 +47,16 @@ class RingWatcher {
   virtual std::uint64_t accesses() const noexcept { return 0; }
   virtual std::uint64_t violations() const noexcept { return 0; }
   /// The ring begins anew, in zeroed memory: what it was before is forgotten.
+  virtual void on_restart() {}
+};
+
+/// Sees each chain as the device will: for who looks into the buffers. Called by the thread that drives the ring, before the chain
+/// becomes available.
+class ChainSink {
+ public:
+  virtual ~ChainSink() = default;
+  virtual void on_chain(std::span<const Segment> chain) = 0;
+  /// As RingWatcher::on_restart().
   virtual void on_restart() {}
 };
 

@@ -16,6 +16,10 @@ std::string_view to_string(RingClause clause) noexcept {
     case RingClause::kTableInFlight: return "changed an indirect table in flight";
     case RingClause::kTableMalformed: return "an indirect table that may not be so";
     case RingClause::kFlagsWithEventIdx: return "flags in use with EVENT_IDX";
+    case RingClause::kFlagsReserved: return "reserved flags of the available ring";
+    case RingClause::kIndirectUnasked: return "an indirect table without INDIRECT_DESC";
+    case RingClause::kChainTooLong: return "a chain that is too long";
+    case RingClause::kOutOfSequence: return "descriptors out of sequence with IN_ORDER";
   }
   return "unknown";
 }
@@ -28,6 +32,7 @@ void RingLint::on_restart() {
   tables_.assign(size_, {});
   owner_.assign(size_, 0);
   written_ = published_ = done_ = in_flight_ = 0;
+  if (sink_) sink_->on_restart();
 }
 
 // One writer, so that a plain load and store are enough, and cheaper than a read-modify-write.
@@ -82,8 +87,10 @@ void RingLint::on_publish_avail_index(std::uint16_t index) {
 void RingLint::take_chain(std::uint16_t head) noexcept {
   if (owner_[head] != 0) return breach(RingClause::kHeadInFlight);
   ++in_flight_;
+  if (sink_) chain_.clear();
   std::uint16_t index = head;
   bool writable = false;
+  std::uint64_t bytes = 0;
   for (std::uint32_t steps = 0;; ++steps) {
     if (steps == size_ || index >= size_ || owner_[index] != 0) return breach(RingClause::kDescriptorLoop);
     owner_[index] = static_cast<std::uint16_t>(head + 1);
@@ -94,9 +101,30 @@ void RingLint::take_chain(std::uint16_t head) noexcept {
     } else if (writable) {
       breach(RingClause::kWritableFirst);
     }
-    if ((descriptor.flags & spec::ring::kDescNext) == 0) return;
+    bytes = take_segment(descriptor, bytes);
+    if ((descriptor.flags & spec::ring::kDescNext) == 0) return take_whole();
+    if (options_.in_order && descriptor.next != (index + 1U == size_ ? 0U : index + 1U)) {
+      breach(RingClause::kOutOfSequence);
+    }
     index = descriptor.next;
   }
+}
+
+/// Returns the bytes of the chain so far. Section "The Virtqueue Descriptor Table": at most 2^32.
+std::uint64_t RingLint::take_segment(const spec::ring::Descriptor& descriptor, std::uint64_t before) noexcept {
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 32;
+  const std::uint64_t bytes = before + descriptor.len;
+  if (before <= kMost && bytes > kMost) breach(RingClause::kChainTooLong);
+  if (sink_) {
+    chain_.push_back({.iova = descriptor.addr,
+                      .len = descriptor.len,
+                      .device_writes = (descriptor.flags & spec::ring::kDescWrite) != 0});
+  }
+  return bytes;
+}
+
+void RingLint::take_whole() noexcept {
+  if (sink_) sink_->on_chain(chain_);
 }
 
 /// Section "Indirect Descriptors": no NEXT beside INDIRECT, no table within a table, no chain out of the table.
@@ -104,11 +132,14 @@ void RingLint::check_table(std::uint16_t head) noexcept {
   const spec::ring::Descriptor& descriptor = descriptors_[head];
   const std::vector<spec::ring::Descriptor>& table = tables_[head];
   const std::size_t entries = descriptor.len / sizeof(spec::ring::Descriptor);
+  if (!options_.indirect) breach(RingClause::kIndirectUnasked);
+  if (entries > size_) breach(RingClause::kChainTooLong);
   if ((descriptor.flags & spec::ring::kDescNext) != 0 || entries == 0 || entries > table.size() ||
       descriptor.len % sizeof(spec::ring::Descriptor) != 0) {
     return breach(RingClause::kTableMalformed);
   }
   bool writable = false;
+  std::uint64_t bytes = 0;
   std::size_t index = 0;
   for (std::size_t steps = 0;; ++steps) {
     if (steps == entries || index >= entries) return breach(RingClause::kDescriptorLoop);
@@ -118,7 +149,9 @@ void RingLint::check_table(std::uint16_t head) noexcept {
     } else if (writable) {
       breach(RingClause::kWritableFirst);
     }
-    if ((table[index].flags & spec::ring::kDescNext) == 0) return;
+    bytes = take_segment(table[index], bytes);
+    if ((table[index].flags & spec::ring::kDescNext) == 0) return take_whole();
+    if (options_.in_order && table[index].next != index + 1) breach(RingClause::kOutOfSequence);
     index = table[index].next;
   }
 }
@@ -126,6 +159,7 @@ void RingLint::check_table(std::uint16_t head) noexcept {
 void RingLint::on_write_avail_flags(std::uint16_t flags) {
   count_access();
   if (options_.event_idx && flags != 0) breach(RingClause::kFlagsWithEventIdx);
+  if (flags > 1) breach(RingClause::kFlagsReserved);
 }
 
 void RingLint::on_write_used_event(std::uint16_t) { count_access(); }

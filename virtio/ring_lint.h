@@ -6,8 +6,10 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/platform.h"
@@ -29,8 +31,12 @@ enum class RingClause : std::uint8_t {
   kTableInFlight,       // changed an indirect table that the device may be reading
   kTableMalformed,      // an indirect descriptor with NEXT, of no whole entries, or a table that refers to another one
   kFlagsWithEventIdx,   // asked for no interrupts by the flags though EVENT_IDX was negotiated
+  kFlagsReserved,       // flags of the available ring other than 0 and 1
+  kIndirectUnasked,     // an indirect descriptor though INDIRECT_DESC was not negotiated
+  kChainTooLong,        // more descriptors than the ring has, or more than 2^32 bytes
+  kOutOfSequence,       // IN_ORDER: a chain or a table whose descriptors do not follow each other
 };
-inline constexpr std::size_t kRingClauses = 11;
+inline constexpr std::size_t kRingClauses = 15;
 std::string_view to_string(RingClause clause) noexcept;
 
 /// One per ring. Hooks: the thread that drives the ring. Counters: any thread.
@@ -51,6 +57,9 @@ class RingLint final : public RingObserver {
 
   void on_restart() override;
 
+  /// Shows each chain that is made available to `sink`. Before the ring is used.
+  void set_sink(std::shared_ptr<ChainSink> sink) { sink_ = std::move(sink); }
+
   std::uint64_t accesses() const noexcept override { return accesses_.load(std::memory_order_relaxed); }
   std::uint64_t violations() const noexcept override { return violations_.load(std::memory_order_relaxed); }
   std::uint64_t violations(RingClause clause) const noexcept {
@@ -63,12 +72,16 @@ class RingLint final : public RingObserver {
   /// Checks the chain at `head` and marks it as in flight.
   void take_chain(std::uint16_t head) noexcept;
   void check_table(std::uint16_t head) noexcept;
+  std::uint64_t take_segment(const spec::ring::Descriptor& descriptor, std::uint64_t before) noexcept;
+  void take_whole() noexcept;
   /// The chain at `head` is the driver's again.
   void give_back(std::uint32_t head) noexcept;
 
   const std::uint16_t size_;
   const RingOptions options_;
+  std::shared_ptr<ChainSink> sink_;  // null: nobody looks into the buffers
   // The driving thread only:
+  std::vector<Segment> chain_;                               // the one that is being taken, for the sink
   std::vector<spec::ring::Descriptor> descriptors_;          // as the driver wrote them
   std::vector<std::vector<spec::ring::Descriptor>> tables_;  // indirect ones, per descriptor
   std::vector<std::uint16_t> entries_;                       // of the available ring

@@ -77,6 +77,11 @@ class WireNic final : public Nic {
   Result<void> set_receive_offloads(std::uint64_t, Deadline) override { return no_control(); }
   Result<void> set_active_pairs(unsigned, Deadline) override { return no_control(); }
   void set_event_handler(EventHandler) override {}
+  virtio_net::SteeringLimits steering_limits() const override { return {}; }
+  Result<void> set_rss(const virtio_net::Rss&, Deadline) override { return no_control(); }
+  Result<void> set_hash_report(std::uint32_t, std::span<const std::uint8_t>, Deadline) override { return no_control(); }
+  Result<void> set_moderation(const virtio_net::Moderation&) override { return {}; }
+  void set_capture(std::shared_ptr<virtio_net::Capture>) override {}
   std::optional<Error> failed() const override { return std::nullopt; }
   virtio_net::NicStats stats() const override { return {}; }
 

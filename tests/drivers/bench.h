@@ -25,6 +25,7 @@
 #include "drivers/virtio_pci/virtio_pci.h"
 #include "emulation/emu/emu.h"
 #include "pci/device.h"
+#include "tests/drivers/watched.h"
 
 #if defined(UPCI_SIM)
 #include "tests/sim.h"
@@ -80,6 +81,10 @@ class Bench {
     auto made = device::Context::create({.engine = {.topology = topology.value()}});
     context = std::move(made.value());
     std::vector<std::unique_ptr<virtio::Driver>> drivers;
+    watched_rings = !net.make_observer && !net.make_packed_observer;
+    const virtio::ObserverFactory observers = watched.watch.observers();
+    if (!net.make_observer) net.make_observer = observers.split;
+    if (!net.make_packed_observer) net.make_packed_observer = observers.packed;
     if (with_net) drivers.push_back(virtio_net::make_driver(std::move(net)));
     context->add_driver(virtio_pci::make_driver(std::move(drivers)));
   }
@@ -88,7 +93,7 @@ class Bench {
   device::Report probe(std::shared_ptr<pci::Backend> opened, device::BindOptions options = {},
                        platform::Nanoseconds timeout = 2s) {
     backend = opened;
-    auto made = pci::Device::create(std::move(opened), std::move(options));
+    auto made = pci::Device::create(watched.watch.wrap(std::move(opened)), std::move(options));
     if (!made) {
       ADD_FAILURE() << made.error().message();
       return {};
@@ -119,11 +124,14 @@ class Bench {
     EXPECT_TRUE(removed) << removed.error().message();
     EXPECT_FALSE(device->state()->quarantined());
     EXPECT_EQ(emulation::emu::violations(*backend), std::vector<std::string>());
+    watched.expect_watching(device->options().observed && watched_rings);
   }
 
+  Watched watched;
+  bool watched_rings = true;  // where they are observed at all: a test may bring its own observers
   emulation::Cables cables;
   std::unique_ptr<device::Context> context;
-  std::shared_ptr<pci::Backend> backend;
+  std::shared_ptr<pci::Backend> backend;  // as it was opened, without the observers
   std::shared_ptr<pci::Device> device;
 };
 

@@ -18,6 +18,7 @@
 #include "drivers/virtio_rng/virtio_rng.h"
 #include "emulation/qemu/qemu.h"
 #include "pci/device.h"
+#include "tests/drivers/watched.h"
 
 namespace upci::inline UPCI_VARIANT::driver_tests {
 
@@ -86,8 +87,8 @@ class QemuBench {
     auto made = device::Context::create({.engine = {.topology = topology.value()}});
     context = std::move(made.value());
     std::vector<std::unique_ptr<virtio::Driver>> drivers;
-    drivers.push_back(virtio_blk::make_driver());
-    drivers.push_back(virtio_rng::make_driver());
+    drivers.push_back(virtio_blk::make_driver({.observers = watched.watch.observers()}));
+    drivers.push_back(virtio_rng::make_driver({.observers = watched.watch.observers()}));
     context->add_driver(virtio_pci::make_driver(std::move(drivers)));
   }
 
@@ -98,7 +99,7 @@ class QemuBench {
     for (const auto& [key, value] : words) spec.words.push_back({.key = key, .value = value, .has_value = true});
     auto opened = emulation::qemu::open(spec, cables, qemu);
     ASSERT_TRUE(opened) << opened.error().message() << " / " << opened.error().advice;
-    auto made = pci::Device::create(std::move(*opened), std::move(options));
+    auto made = pci::Device::create(watched.watch.wrap(std::move(*opened)), std::move(options));
     ASSERT_TRUE(made) << made.error().message();
     device = std::move(*made);
     ASSERT_TRUE(context->add_device(device));
@@ -125,8 +126,10 @@ class QemuBench {
     const auto removed = context->remove(device, Deadline::after(20s));
     EXPECT_TRUE(removed) << removed.error().message();
     EXPECT_FALSE(device->state()->quarantined());
+    watched.expect_watching(device->options().observed);
   }
 
+  Watched watched;
   emulation::Cables cables;
   std::unique_ptr<device::Context> context;
   std::shared_ptr<pci::Device> device;

@@ -24,8 +24,8 @@ inline constexpr std::uint16_t kEchoPort = 7777;
 
 inline bool shell(const std::string& command) { return std::system(command.c_str()) == 0; }
 
-/// The whole process moves: QEMU and the sockets of the test see the new namespace only.
-class Tap : public testing::Test {
+/// Plain and observed. The whole process moves: QEMU and the sockets of the test see the new namespace only.
+class Tap : public testing::TestWithParam<bool> {
  protected:
   static void SetUpTestSuite() {
     ready = ::unshare(CLONE_NEWNET) == 0;
@@ -44,7 +44,7 @@ class Tap : public testing::Test {
     bench.remove();
   }
 
-  void plug(std::uint16_t queues, device::BindOptions options = bind(true), std::vector<std::string> words = {}) {
+  void plug(std::uint16_t queues, device::BindOptions options = bind(GetParam()), std::vector<std::string> words = {}) {
     const std::string name = "upci" + std::to_string(queues);
     words.insert(words.end(), {"disable-legacy=on", "mac=02:11:22:33:44:55"});
     emulation::DeviceSpec spec = emu_spec(words);

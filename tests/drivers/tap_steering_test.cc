@@ -61,8 +61,10 @@ class Steering : public Tap {
   }
 };
 
-TEST_F(Steering, FramesGoWhereTheTableSaysByTheirHash) {
-  plug(4, bind(true), {"rss=on", "hash=on"});
+INSTANTIATE_TEST_SUITE_P(Policies, Steering, testing::Bool(), policy_name);
+
+TEST_P(Steering, FramesGoWhereTheTableSaysByTheirHash) {
+  plug(4, bind(GetParam()), {"rss=on", "hash=on"});
   ASSERT_TRUE((nic->features() & virtio::spec::mask_of(feature::kRss)) != 0);
   ASSERT_TRUE((nic->features() & virtio::spec::mask_of(feature::kHashReport)) != 0);
   const virtio_net::SteeringLimits limits = nic->steering_limits();
@@ -112,18 +114,18 @@ TEST_F(Steering, FramesGoWhereTheTableSaysByTheirHash) {
   }
 }
 
-TEST_F(Steering, HashesAreToldWithoutSteering) {
-  plug(1, bind(true), {"hash=on"});
+TEST_P(Steering, HashesAreToldWithoutSteering) {
+  plug(1, bind(GetParam()), {"hash=on"});
   hashes_are_told();
 }
 
-TEST_F(Steering, HashesAreToldWithoutMergedBuffers) {
-  plug(1, bind(true), {"hash=on", "mrg_rxbuf=off"});
+TEST_P(Steering, HashesAreToldWithoutMergedBuffers) {
+  plug(1, bind(GetParam()), {"hash=on", "mrg_rxbuf=off"});
   hashes_are_told();
 }
 
-TEST_F(Steering, WhatTheCardCannotTakeIsNotSent) {
-  plug(4, bind(true), {"rss=on", "hash=on"});
+TEST_P(Steering, WhatTheCardCannotTakeIsNotSent) {
+  plug(4, bind(GetParam()), {"rss=on", "hash=on"});
   const auto refused = [&](const virtio_net::Rss& rss) {
     const auto set = nic->set_rss(rss, soon());
     return !set && set.error().code == Errc::kInvalid;

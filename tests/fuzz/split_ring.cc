@@ -2,6 +2,8 @@
 // The split ring, with the fuzzer as its device.
 #include "virtio/split_ring.h"
 
+#include <algorithm>
+
 #include "tests/fuzz/ring_session.h"
 #include "virtio/ring_lint.h"
 
@@ -12,9 +14,11 @@ using namespace upci;
 void run(fuzz::Input input) {
   const std::uint8_t features = input.u8();
   const auto size = static_cast<std::uint16_t>(1U << (features >> 5) % 7);
-  const virtio::RingOptions options{
-      .legacy = (features & 1) != 0, .event_idx = (features & 2) != 0, .in_order = (features & 4) != 0};
-  const auto length = static_cast<std::uint16_t>((features & 8) != 0 ? input.below(9) : 0);
+  const virtio::RingOptions options{.legacy = (features & 1) != 0,
+                                    .event_idx = (features & 2) != 0,
+                                    .in_order = (features & 4) != 0,
+                                    .indirect = (features & 8) != 0};
+  const auto length = static_cast<std::uint16_t>(options.indirect ? std::min<std::uint64_t>(input.below(9), size) : 0);
   const auto layout = virtio::SplitLayout::of(size, options.legacy);
   fuzz::RingMemory memory(layout.bytes, virtio::IndirectTables::bytes(size, length));
   const virtio::IndirectTables tables{.memory = memory.tables(), .iova = 0x100000, .length = length};

@@ -17,6 +17,7 @@ MAY_INCLUDE = {
     "virtio/spec": ["base"],
     "emulation": ["base", "workqueue", "device", "pci", "virtio/spec"],
     "virtio": ["base", "workqueue", "device", "virtio/spec"],
+    "virtio/lint": ["base", "workqueue", "device", "pci", "virtio", "virtio/spec"],
     "drivers/edu": ["base", "workqueue", "device", "pci"],
     "drivers/virtio_pci": ["base", "workqueue", "device", "pci", "virtio", "virtio/spec"],
     "drivers/virtio_net": ["base", "workqueue", "device", "virtio", "virtio/spec"],

@@ -48,6 +48,13 @@ TEST_F(NegotiateTest, ALegacyDeviceHasNoBitAbove31) {
   EXPECT_EQ(run(kVersion1 | mask_of(feature::kAccessPlatform) | kMac, true).value(), kMac);
 }
 
+TEST_F(NegotiateTest, AnyLayoutIsAcceptedWhenALegacyDeviceOffersIt) {
+  const std::uint64_t any_layout = mask_of(feature::kAnyLayout);
+  EXPECT_EQ(run(any_layout | kMac, true).value(), any_layout | kMac);
+  EXPECT_EQ(run(kMac, true).value(), kMac);
+  EXPECT_EQ(run(kVersion1 | any_layout | kMac).value(), kVersion1 | kMac) << "a modern device does not offer it";
+}
+
 TEST_F(NegotiateTest, AccessPlatformIsAcceptedWhenOffered) {
   const std::uint64_t offered = kVersion1 | mask_of(feature::kAccessPlatform);
   EXPECT_EQ(run(offered).value(), offered);

@@ -109,7 +109,8 @@ class PackedTest : public testing::Test {
       EXPECT_EQ(memory[i], kGuard) << "written beyond the ring at " << i;
   }
 
-  void make(std::uint16_t size, const virtio::RingOptions& options, bool indirect = false) {
+  void make(std::uint16_t size, virtio::RingOptions options, bool indirect = false) {
+    options.indirect = indirect;
     layout = virtio::PackedLayout::of(size);
     block.assign(layout.bytes / sizeof(Line) + 4, Line{});
     memory = block[0].bytes;

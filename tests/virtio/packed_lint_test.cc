@@ -28,7 +28,7 @@ class PackedLintTest : public testing::Test {
     EXPECT_EQ(lint.violations(clause), 1U) << to_string(clause);
     EXPECT_EQ(lint.violations(), 1U);
   }
-  PackedLint lint{4};
+  PackedLint lint{4, virtio::RingOptions{.legacy = false, .event_idx = false, .in_order = false, .indirect = true}};
 };
 
 TEST_F(PackedLintTest, ProperChainsThroughTwoLapsAreNoViolation) {

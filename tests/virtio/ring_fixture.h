@@ -94,7 +94,8 @@ class RingTest : public testing::Test {
   }
 
   void make(std::uint16_t size, bool legacy) { make(size, virtio::RingOptions{.legacy = legacy}); }
-  void make(std::uint16_t size, const virtio::RingOptions& options, bool indirect = false) {
+  void make(std::uint16_t size, virtio::RingOptions options, bool indirect = false) {
+    options.indirect = indirect;
     layout = virtio::SplitLayout::of(size, options.legacy);
     tables.assign(virtio::IndirectTables::bytes(size, kTable), std::byte{0});
     block.assign((memory_bytes() + 4096) / 4096 + 1, Page{});
