@@ -126,7 +126,8 @@ class Nic : public virtio::Bound {
   virtual std::uint16_t tx_slots() const = 0;
 
   // --- packets; any thread ---
-  /// Takes up to packets.size() packets from the pool; returns how many. Their length is 0.
+  /// Takes up to packets.size() packets from the pool; returns how many. Their length is 0. Fewer: what was sent is given back by
+  /// the next tx_burst of its pair, also by one with nothing to send.
   virtual std::size_t alloc(std::span<Packet*> packets) = 0;
   /// Gives packets of this card's pool back.
   virtual void free(std::span<Packet* const> packets) = 0;

@@ -40,6 +40,9 @@ class TxQueue {
     // what it does now would take them from its CPU, and back.
     const std::size_t wanted = packets.size() * framing_.descriptors();
     if (ring_.room() < wanted) reclaim(wanted - ring_.room());
+    // The pool has a packet for each descriptor of the ring, and no more: frames in several packets must not keep all the others.
+    if (extra_ > ring_.size() / 2U) [[unlikely]]
+      reclaim();
     std::size_t taken = 0;
     std::uint64_t frames = 0;
     std::uint64_t bytes = 0;
@@ -83,6 +86,7 @@ class TxQueue {
   std::optional<Error> error() const { return ring_.error(); }
   /// Gives all packets back to the pool. Only once the device is quiet.
   void detach() {
+    extra_ = 0;
     ring_.detach_all([this](void* cookie) {
       auto* packet = static_cast<Packet*>(cookie);
       pool_.free(std::span<Packet* const>(&packet, 1));
@@ -119,7 +123,17 @@ class TxQueue {
                [&](void* cookie, std::uint32_t) { sent[count++] = static_cast<Packet*>(cookie); });
     if (count == 0) return 0;
     completed_.add(count);
+    if (extra_ != 0) [[unlikely]] {
+      for (const Packet* packet : std::span(sent).first(count)) extra_ -= extra_packets(*packet);
+    }
     pool_.free(std::span(sent).first(count));
+    return count;
+  }
+
+  /// Beyond the first one of a frame.
+  static std::size_t extra_packets(const Packet& frame) noexcept {
+    std::size_t count = 0;
+    for (const Packet* part = frame.next; part != nullptr; part = part->next) ++count;
     return count;
   }
 
@@ -130,7 +144,10 @@ class TxQueue {
     }
     Framing::LongChain storage;
     const std::span<const virtio::Segment> chain = framing_.transmit_parts(packet, storage);
-    if (ring_.add(chain, &packet)) return true;
+    if (ring_.add(chain, &packet)) {
+      extra_ += extra_packets(packet);
+      return true;
+    }
     wanted_ = static_cast<std::uint16_t>(chain.size());
     return false;
   }
@@ -141,6 +158,7 @@ class TxQueue {
   PacketPool& pool_;
   std::unique_ptr<virtio::Notifier> notifier_;
   std::uint16_t wanted_ = 1;  // descriptors of the frame that the last send() had no room for
+  std::size_t extra_ = 0;     // packets in the ring beyond one for each frame
   Counter frames_, bytes_, completed_, invalid_, lost_, full_;
 };
 
