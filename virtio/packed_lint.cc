@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "base/log.h"
+
 namespace upci::inline UPCI_VARIANT::virtio {
 
 namespace packed = spec::packed;
@@ -48,7 +50,10 @@ void PackedLint::count_access() noexcept {
 
 void PackedLint::breach(PackedClause clause) noexcept {
   auto& counter = by_clause_[static_cast<std::size_t>(clause)];
-  counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  const std::uint64_t before = counter.load(std::memory_order_relaxed);
+  // One of a kind is enough to know what to look for.
+  if (before == 0) log::warn("the driver breaks the specification in a ring: {}", to_string(clause));
+  counter.store(before + 1, std::memory_order_relaxed);
   violations_.store(violations_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
