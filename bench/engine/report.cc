@@ -133,8 +133,7 @@ nlohmann::ordered_json machine() {
     }
   }
   Json peers = Json::array();
-  for (const PeerVersion& peer : peer_versions())
-    peers.push_back(Json{{"name", peer.name}, {"version", peer.version}});
+  for (const PeerVersion& peer : peer_versions()) peers.push_back(Json{{"name", peer.name}, {"version", peer.version}});
   std::string hypervisor = "no";
   std::ifstream again("/proc/cpuinfo");
   for (std::string line; std::getline(again, line);) {

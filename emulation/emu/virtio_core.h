@@ -30,9 +30,9 @@ struct VirtQueue {
   std::uint64_t driver = 0;
   std::uint64_t device = 0;
   bool enabled = false;
-  bool kicked = false;  // the driver has notified, and the device has not looked since
+  bool kicked = false;     // the driver has notified, and the device has not looked since
   bool was_reset = false;  // by RING_RESET: it may be set up again
-  DeviceRing ring;      // started when enabled
+  DeviceRing ring;         // started when enabled
 };
 
 /// Protected as a whole by the device's mutex.

@@ -160,8 +160,8 @@ void VirtioCore::notify(Via via, std::uint16_t index, std::uint16_t position) {
     // Whoever notifies has made nothing available since: section "Driver Notifications".
     const std::optional<std::uint16_t> avail = queues_[index].ring.avail_index(dma);
     if (avail && *avail != position) {
-      violation(fmt::format("a notification says that queue {} stands at {}, its available index is {}", index, position,
-                            *avail));
+      violation(fmt::format("a notification says that queue {} stands at {}, its available index is {}", index,
+                            position, *avail));
     }
   }
   notify(via, index);
