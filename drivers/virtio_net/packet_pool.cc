@@ -57,11 +57,11 @@ PacketPool::PacketPool(PacketPool&& other) noexcept
       packet_bytes_(other.packet_bytes_),
       free_(std::move(other.free_)) {}
 
-std::size_t PacketPool::alloc(std::span<Packet*> packets) noexcept {
+std::size_t PacketPool::alloc(std::span<Packet*> packets, std::size_t keep) noexcept {
   std::size_t count = 0;
   {
     const std::lock_guard lock(mutex_);
-    count = std::min(packets.size(), free_.size());
+    count = std::min(packets.size(), free_.size() - std::min(free_.size(), keep));
     std::copy(free_.end() - static_cast<std::ptrdiff_t>(count), free_.end(), packets.begin());
     free_.resize(free_.size() - count);
   }

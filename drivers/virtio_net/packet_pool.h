@@ -27,7 +27,8 @@ class PacketPool {
   PacketPool(PacketPool&& other) noexcept;
 
   /// Takes packets; they are single, their length and offload are 0.
-  std::size_t alloc(std::span<Packet*> packets) noexcept;
+  /// `keep` of them stay, for somebody else.
+  std::size_t alloc(std::span<Packet*> packets, std::size_t keep = 0) noexcept;
   /// Gives packets back, and what is linked to them.
   void free(std::span<Packet* const> packets) noexcept;
   std::size_t size() const noexcept { return packets_.size(); }

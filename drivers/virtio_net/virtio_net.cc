@@ -195,7 +195,7 @@ Result<std::unique_ptr<virtio::Bound>> NetDriver::build(virtio::Device& device, 
   };
   // Section "Virtqueues": pair n has 2n and 2n + 1.
   std::vector<typename Impl::Queue> queues;
-  std::size_t packets = kApplicationPackets;
+  std::size_t packets = kApplicationPackets + pairs * NicBase::kReceiveReserve;
   for (std::uint16_t pair = 0; pair < pairs; pair++) {
     for (const unsigned direction : {net::kReceiveQueue, net::kTransmitQueue}) {
       UPCI_TRY_ASSIGN(auto queue, make_queue(static_cast<std::uint16_t>(2 * pair + direction), kQueueSize,

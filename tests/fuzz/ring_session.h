@@ -93,8 +93,10 @@ class RingSession {
     Buffer buffer{.writable = 0, .descriptors = static_cast<std::uint16_t>(count)};
     for (std::size_t i = 0; i < count; ++i) {
       const std::uint8_t length = input_.u8();
+      // A driver must not make a chain of more than 4 GiB: one segment alone may have nearly as much.
+      const bool huge = length == 255 && count == 1;
       segments[i] = {
-          .iova = 0x1000 * (i + 1), .len = length == 255 ? ~std::uint32_t{0} : length, .device_writes = i >= readable};
+          .iova = 0x1000 * (i + 1), .len = huge ? ~std::uint32_t{0} : length, .device_writes = i >= readable};
       if (segments[i].device_writes) buffer.writable += segments[i].len;
     }
     if (count > 1 && count <= table_length_) buffer.descriptors = 1;

@@ -36,7 +36,7 @@ struct ChainRig : LintRig {
   /// A segment with these bytes, or so many zeroes.
   Segment out(const std::vector<std::uint8_t>& bytes, std::uint32_t length = 0) {
     const auto size = length != 0 ? length : static_cast<std::uint32_t>(bytes.size());
-    std::memcpy(memory.data() + used, bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(memory.data() + used, bytes.data(), bytes.size());
     used += size;
     return {.iova = kRings + used - size, .len = size, .device_writes = false};
   }
