@@ -32,6 +32,9 @@ struct CardInfo {
   std::optional<std::uint32_t> speed = {};
   std::optional<bool> full_duplex = {};
   SteeringLimits steering = {};
+  /// Packets that only receive rings get. Where frames can take several, those that were sent, which lie in the transmit ring until
+  /// somebody sends again, could else be all that there are.
+  std::size_t receive_reserve = 0;
 };
 
 /// What commands have set, to be set again after a reset.
@@ -52,9 +55,6 @@ struct NicSettings {
 
 class NicBase : public Nic {
  public:
-  /// Packets for each pair that only its receive ring gets: enough for a frame of any length. Else sent frames, which lie in the
-  /// transmit ring until somebody sends again, could take what is to be received.
-  static constexpr std::size_t kReceiveReserve = 64;
   Mac mac() const override;
   std::uint16_t mtu() const override { return info_.mtu; }
   std::optional<std::uint32_t> speed() const override { return info_.speed; }
@@ -64,7 +64,7 @@ class NicBase : public Nic {
   bool link_up() const override { return link_up_.load(std::memory_order_relaxed); }
   Result<bool> update_link(Deadline deadline) override;
   std::size_t alloc(std::span<Packet*> packets) override {
-    const std::size_t count = pool_.alloc(packets, queue_pairs() * kReceiveReserve);
+    const std::size_t count = pool_.alloc(packets, info_.receive_reserve);
     // What a device has read lies in another CPU's cache, too. Asked for at once the lines come together; written one after the
     // other, each store would wait for its line.
     for (const Packet* packet : packets.first(count)) platform::prefetch_for_write(packet->data);

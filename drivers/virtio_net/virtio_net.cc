@@ -29,6 +29,8 @@ constexpr std::uint16_t kQueueSize = 256;
 // Packets beyond what both rings can hold: the application's.
 constexpr std::size_t kApplicationPackets = 1024;
 constexpr std::uint16_t kControlSize = 16;
+constexpr std::uint16_t kUsualMtu = 1500;
+constexpr std::size_t kReserve = 64;                       // packets: enough for the longest frame
 constexpr std::size_t kShortTable = virtio::kTableLength;  // for a buffer with its header, or a command
 constexpr std::uint32_t kVlanTag = 4;
 
@@ -178,10 +180,13 @@ class NetDriver final : public virtio::Driver {
 template <class Ring>
 Result<std::unique_ptr<virtio::Bound>> NetDriver::build(virtio::Device& device, Deadline deadline) const {
   using Impl = NicImpl<Ring>;
-  UPCI_TRY_ASSIGN(const CardInfo info, read_card(device, deadline));
+  UPCI_TRY_ASSIGN(CardInfo info, read_card(device, deadline));
   const std::vector<int> cpus = cpus_for_pairs(device.device());
   const auto pairs = static_cast<std::uint16_t>(
       std::min<std::size_t>(info.max_pairs, options_.queue_pairs != 0 ? options_.queue_pairs : cpus.size()));
+
+  const bool long_frames = info.mtu > kUsualMtu || (device.features() & net::kSegmentation) != 0;
+  if (long_frames) info.receive_reserve = pairs * kReserve;
 
   std::vector<std::unique_ptr<virtio::RingWatcher>> watchers;
   const auto make_queue = [&](std::uint16_t index, std::uint16_t most,
@@ -195,7 +200,7 @@ Result<std::unique_ptr<virtio::Bound>> NetDriver::build(virtio::Device& device, 
   };
   // Section "Virtqueues": pair n has 2n and 2n + 1.
   std::vector<typename Impl::Queue> queues;
-  std::size_t packets = kApplicationPackets + pairs * NicBase::kReceiveReserve;
+  std::size_t packets = kApplicationPackets + info.receive_reserve;
   for (std::uint16_t pair = 0; pair < pairs; pair++) {
     for (const unsigned direction : {net::kReceiveQueue, net::kTransmitQueue}) {
       UPCI_TRY_ASSIGN(auto queue, make_queue(static_cast<std::uint16_t>(2 * pair + direction), kQueueSize,

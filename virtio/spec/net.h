@@ -74,6 +74,10 @@ inline constexpr std::size_t kMaxFrame = 1514;  // without VLAN tag and checksum
 // Section "Setting Up Receive Buffers": the longest frame where the device may merge segments.
 inline constexpr std::uint32_t kLargestReceive = 65589;
 
+/// With any of these the driver may send frames that are longer than the MTU.
+inline constexpr std::uint64_t kSegmentation = mask_of(net_feature::kHostTso4) | mask_of(net_feature::kHostTso6) |
+                                               mask_of(net_feature::kHostUfo) | mask_of(net_feature::kHostUso);
+
 /// With any of these the device may hand over frames that are longer than the MTU.
 inline constexpr std::uint64_t kReceiveMerges = mask_of(net_feature::kGuestTso4) | mask_of(net_feature::kGuestTso6) |
                                                 mask_of(net_feature::kGuestUfo) | mask_of(net_feature::kGuestUso4) |
