@@ -2,6 +2,7 @@
 #include "virtio/lint/watched_backend.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "pci/config.h"
@@ -56,6 +57,32 @@ class WatchedDma final : public device::DmaSpace {
 
   const std::shared_ptr<pci::Backend> real_;
   const std::shared_ptr<DmaMap> map_;
+};
+
+/// Tells when interrupts are switched.
+class WatchedIrqs final : public device::IrqSource {
+ public:
+  WatchedIrqs(std::shared_ptr<pci::Backend> real, std::function<void()> switched) noexcept
+      : real_(std::move(real)), switched_(std::move(switched)) {}
+
+  unsigned count() const override { return real_->irqs().count(); }
+  Kind kind() const override { return real_->irqs().kind(); }
+  Result<void> enable(std::span<const int> eventfds) override {
+    auto done = real_->irqs().enable(eventfds);
+    switched_();
+    return done;
+  }
+  Result<void> disable() override {
+    auto done = real_->irqs().disable();
+    switched_();
+    return done;
+  }
+  Result<void> set_mask(unsigned vector, bool masked) override { return real_->irqs().set_mask(vector, masked); }
+  Result<void> set_affinity(unsigned vector, int os_cpu) override { return real_->irqs().set_affinity(vector, os_cpu); }
+
+ private:
+  const std::shared_ptr<pci::Backend> real_;
+  const std::function<void()> switched_;
 };
 
 bool has_sr_iov(const pci::ConfigSpace& config) {
@@ -128,7 +155,8 @@ WatchedBackend::WatchedBackend(std::shared_ptr<pci::Backend> real, Layout layout
       layout_(std::move(layout)),
       memory_(std::make_shared<DmaMap>()),
       registers_(std::make_shared<RegisterLint>(layout_.facts, memory_)),
-      dma_(std::make_unique<WatchedDma>(real_, memory_)) {}
+      dma_(std::make_unique<WatchedDma>(real_, memory_)),
+      irqs_(std::make_unique<WatchedIrqs>(real_, [this] { msix_.store(Msix::kUnknown, std::memory_order_relaxed); })) {}
 
 void WatchedBackend::config_write(std::uint16_t offset, unsigned width, std::uint32_t value) {
   for (const Capability& one : layout_.capabilities) {
@@ -136,6 +164,7 @@ void WatchedBackend::config_write(std::uint16_t offset, unsigned width, std::uin
     if (offset + width > one.offset && offset < one.offset + one.bytes) registers_->capability_write(offset);
   }
   real_->config_write(offset, width, value);
+  msix_.store(Msix::kUnknown, std::memory_order_relaxed);
 }
 
 pci::BarInfo WatchedBackend::bar(unsigned bar) {
@@ -148,10 +177,18 @@ bool WatchedBackend::is_legacy(unsigned bar) const {
   return layout_.transitional && bar == vpci::kLegacyBar && real_->bar(bar).io;
 }
 
-std::uint64_t WatchedBackend::legacy_config() const {
-  const bool on = layout_.msix &&
-                  (real_->config_read(static_cast<std::uint16_t>(*layout_.msix + kMsixControl), 2) & kMsixEnable) != 0;
-  return on ? vpci::kLegacyConfigOffsetMsix : vpci::kLegacyConfigOffset;
+WatchedBackend::LegacyPlace WatchedBackend::legacy_place(std::uint64_t offset) {
+  if (offset < vpci::kLegacyConfigOffset) return {.seen = true, .config = false, .offset = offset};
+  Msix msix = layout_.msix ? msix_.load(std::memory_order_relaxed) : Msix::kOff;
+  if (msix == Msix::kUnknown) {
+    const std::uint32_t control = real_->config_read(static_cast<std::uint16_t>(*layout_.msix + kMsixControl), 2);
+    if (control == 0xffff) return {};  // it has left
+    msix = (control & kMsixEnable) != 0 ? Msix::kOn : Msix::kOff;
+    msix_.store(msix, std::memory_order_relaxed);
+  }
+  const std::uint64_t begin = msix == Msix::kOn ? vpci::kLegacyConfigOffsetMsix : vpci::kLegacyConfigOffset;
+  if (offset < begin) return {.seen = true, .config = false, .offset = offset};
+  return {.seen = true, .config = true, .offset = offset - begin};
 }
 
 const WatchedBackend::Place* WatchedBackend::place_of(unsigned bar, std::uint64_t offset) const {
@@ -164,10 +201,10 @@ const WatchedBackend::Place* WatchedBackend::place_of(unsigned bar, std::uint64_
 std::uint64_t WatchedBackend::bar_read(unsigned bar, std::uint64_t offset, unsigned width) {
   const std::uint64_t value = real_->bar_read(bar, offset, width);
   if (is_legacy(bar)) {
-    const std::uint64_t config = offset < vpci::kLegacyConfigOffset ? vpci::kLegacyConfigOffset : legacy_config();
-    if (offset >= config) {
-      registers_->config_read(offset - config, width, value);
-    } else {
+    const LegacyPlace place = legacy_place(offset);
+    if (place.config) {
+      registers_->config_read(place.offset, width, value);
+    } else if (place.seen) {
       registers_->legacy_read(offset, width, value);
     }
     return value;
@@ -184,10 +221,13 @@ std::uint64_t WatchedBackend::bar_read(unsigned bar, std::uint64_t offset, unsig
 
 void WatchedBackend::bar_write(unsigned bar, std::uint64_t offset, unsigned width, std::uint64_t value) {
   if (is_legacy(bar)) {
-    const std::uint64_t config = offset < vpci::kLegacyConfigOffset ? vpci::kLegacyConfigOffset : legacy_config();
-    if (offset >= config) {
-      registers_->config_write(offset - config, width);
-    } else {
+    // Whoever begins anew may come after a reset of the whole function.
+    if (offset == vpci::Legacy::DeviceStatus::offset && value == 0)
+      msix_.store(Msix::kUnknown, std::memory_order_relaxed);
+    const LegacyPlace place = legacy_place(offset);
+    if (place.config) {
+      registers_->config_write(place.offset, width);
+    } else if (place.seen) {
       registers_->legacy_write(offset, width, value);
     }
   } else if (const Place* const place = place_of(bar, offset)) {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/platform.h"
 #include "pci/backend.h"
 #include "virtio/lint/dma_map.h"
 #include "virtio/lint/register_lint.h"
@@ -31,7 +32,7 @@ class WatchedBackend final : public pci::Backend {
   void bar_write(unsigned bar, std::uint64_t offset, unsigned width, std::uint64_t value) override;
   device::DeviceControl& control() override { return real_->control(); }
   device::DmaSpace& dma() override { return *dma_; }
-  device::IrqSource& irqs() override { return real_->irqs(); }
+  device::IrqSource& irqs() override { return *irqs_; }
 
  private:
   /// Where a structure lies.
@@ -57,14 +58,25 @@ class WatchedBackend final : public pci::Backend {
   static std::optional<Layout> look(const std::shared_ptr<pci::Backend>& real);
   const Place* place_of(unsigned bar, std::uint64_t offset) const;
   bool is_legacy(unsigned bar) const;
-  /// Where the device's own configuration begins in the legacy registers, at present.
-  std::uint64_t legacy_config() const;
+  /// `offset` within the device's own configuration, where the legacy registers have it at present; nothing when it is one of the
+  /// header's registers, or when the function has left.
+  struct LegacyPlace {
+    bool seen = false;  // false: nobody can say what it was
+    bool config = false;
+    std::uint64_t offset = 0;
+  };
+  LegacyPlace legacy_place(std::uint64_t offset);
 
   const std::shared_ptr<pci::Backend> real_;
   const Layout layout_;
   const std::shared_ptr<DmaMap> memory_;
   const std::shared_ptr<RegisterLint> registers_;
   const std::unique_ptr<device::DmaSpace> dma_;
+  /// Whether MSI-X is on, as far as it was looked at since interrupts were switched. Atomic, relaxed: who switches them while another
+  /// thread reads the configuration would be in trouble anyway.
+  enum class Msix : std::uint8_t { kUnknown, kOff, kOn };
+  platform::Atomic<Msix> msix_{Msix::kUnknown};
+  const std::unique_ptr<device::IrqSource> irqs_;
 };
 
 }  // namespace upci::inline UPCI_VARIANT::virtio::lint
