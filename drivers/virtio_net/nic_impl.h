@@ -35,7 +35,12 @@ class NicImpl final : public NicBase {
           std::unique_ptr<device::IrqVectors> vectors)
       : NicBase(std::move(device), info, std::move(pool), std::move(watchers), plan, std::move(vectors)) {}
 
-  ~NicImpl() override { vectors_.reset(); }
+  ~NicImpl() override {
+    // No interrupt begins a bottom half any more; one that runs may still queue itself on its vector, until its pair is gone.
+    if (vectors_) vectors_->shutdown();
+    pairs_.clear();
+    vectors_.reset();
+  }
 
   // --- the probe's ---
   void add_pair(Queue rx, Queue tx) {

@@ -40,7 +40,7 @@ class QueuePair {
   }
 
   ~QueuePair() {
-    // After a removal they are disabled already; after a failed probe this is the only one to do it.
+    // This is the only one to do it: they are no works that the driver core knows. The one that asks for another first.
     nic_.engine().disable_delayed_work_sync(rx_later_);
     nic_.engine().disable_work_sync(rx_work_);
     nic_.engine().disable_work_sync(tx_work_);

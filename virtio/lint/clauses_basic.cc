@@ -73,7 +73,7 @@ constexpr Clause kReserved[] = {
     seen(1, "the device is given addresses of memory that was mapped for it, physical ones without ACCESS_PLATFORM",
          kQueueAddressForeign),
     unchecked(1, "with ORDER_PLATFORM the barriers are those for hardware",
-              "the order of the machine's stores is not visible to an observer; the feature is not accepted yet"),
+              "the order of the machine's stores is not visible to an observer"),
     unused(1, "SR_IOV is not accepted without its capability", "it is never accepted: features.4 would see it"),
     unused(1, "SR_IOV is accepted before virtual functions are enabled", "no driver here enables any"),
 };

@@ -27,8 +27,8 @@ constexpr Clause kLegacyVlan[] = {
            "tests/drivers/qemu_control_test.cc: VlansAreFiltered"),
 };
 constexpr Clause kAnnounce[] = {
-    unchecked(1, "an announcement that the device asks for is acknowledged",
-              "the driver does it, but no device here is made to ask"),
+    tested(1, "an announcement that the device asks for is acknowledged",
+           "tests/drivers/qemu_link_test.cc: AnAnnouncementIsToldAndAcknowledged"),
 };
 constexpr Clause kSteering[] = {
     tested(1, "queues are configured before they are enabled by VQ_PAIRS_SET",
