@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import plots
 import tables
@@ -16,6 +17,25 @@ import tables
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "build/bin"
 DEFAULT_OUTPUT = ROOT / "build/bench-results"
+
+
+class Subject(NamedTuple):
+    """What is measured: a program, and the page that its results go to."""
+    option: str  # of tools/bench
+    what: str
+    targets: list
+    page: str  # docs/PAGE.md
+    notes: str  # bench/NOTES
+    results: str
+
+
+SUBJECTS = {
+    "engine": Subject("", "engine", ["engine_bench", "engine_operations"], "performance", "notes.md", "results.json"),
+    "datapath": Subject(" --datapath", "data path", ["datapath_bench", "datapath_upci", "datapath_dpdk"],
+                        "performance-datapath", "datapath/notes.md", "datapath-results.json"),
+    "devices": Subject(" --devices", "control path", ["devices_bench"], "performance-devices", "devices/notes.md",
+                       "devices-results.json"),
+}
 
 
 def priority():
@@ -67,9 +87,12 @@ def main():
     parser.add_argument("--quick", action="store_true", help="2 pairs instead of 10: a first look")
     parser.add_argument("--pairs", type=int, default=10, help="how often each contestant is measured (10)")
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="folder for JSON and plots (build/bench-results)")
-    parser.add_argument("--write-docs", action="store_true", help="rewrite docs/performance.md (or -datapath) from this run")
-    parser.add_argument("--datapath", action="store_true", help="the data path beside DPDK's instead of the engine; its page is"
-                        " docs/performance-datapath.md")
+    parser.add_argument("--write-docs", action="store_true", help="rewrite the page in docs/ from this run")
+    subject_options = parser.add_mutually_exclusive_group()
+    subject_options.add_argument("--datapath", action="store_const", dest="name", const="datapath", default="engine",
+                                 help="the data path beside DPDK's instead of the engine (docs/performance-datapath.md)")
+    subject_options.add_argument("--devices", action="store_const", dest="name", const="devices",
+                                 help="probing many devices, and interrupts at light load (docs/performance-devices.md)")
     parser.add_argument("--list", action="store_true", help="name the cases and end")
     options = parser.parse_args()
     if options.write_docs and options.cases:
@@ -78,9 +101,8 @@ def main():
     if pairs < 1:
         parser.error("--pairs: at least 1")
 
-    name = "datapath" if options.datapath else "engine"
-    targets = ["datapath_bench", "datapath_upci", "datapath_dpdk"] if options.datapath else ["engine_bench", "engine_operations"]
-    for step in ([ROOT / "tools/setup"], [ROOT / "tools/build", "release", *targets]):
+    name, subject = options.name, SUBJECTS[options.name]
+    for step in ([ROOT / "tools/setup"], [ROOT / "tools/build", "release", *subject.targets]):
         done = subprocess.run(step, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             sys.exit(f"{shown(step)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -96,7 +118,7 @@ def main():
                   "--benchmark_min_time=0.05"]
     run(cases)
     results = json.loads(cases_file.read_text())
-    with_operations = not options.cases and not options.datapath
+    with_operations = not options.cases and name == "engine"
     if with_operations:
         run(operations)
         results["operations"] = tables.operations(json.loads(operations_file.read_text()))
@@ -106,7 +128,7 @@ def main():
         "priority": what_priority(),
         "command_lines": [shown(cases)] + ([shown(operations)] if with_operations else []),
     }
-    result_file = options.output / ("datapath-results.json" if options.datapath else "results.json")
+    result_file = options.output / subject.results
     result_file.write_text(json.dumps(results, indent=1) + "\n")
     for case in results["cases"]:
         (options.output / f"{case['case']}.svg").write_text(plots.case(case))
@@ -115,12 +137,10 @@ def main():
     print(tables.text(results))
     print(f"written: {shown([result_file])} and {len(results['cases']) + 1} plots beside it")
     if options.write_docs:
-        page, notes_file, what = (("performance-datapath", "datapath/notes.md", "data path") if options.datapath else
-                                  ("performance", "notes.md", "engine"))
-        (ROOT / f"docs/{page}.svg").write_text(overview)
-        notes = tables.notes((ROOT / "bench" / notes_file).read_text())
-        (ROOT / f"docs/{page}.md").write_text(tables.markdown(results, notes, what, page, notes_file))
-        print(f"written: docs/{page}.md, docs/{page}.svg")
+        (ROOT / f"docs/{subject.page}.svg").write_text(overview)
+        notes = tables.notes((ROOT / "bench" / subject.notes).read_text())
+        (ROOT / f"docs/{subject.page}.md").write_text(tables.markdown(results, notes, subject))
+        print(f"written: docs/{subject.page}.md, docs/{subject.page}.svg")
 
 
 if __name__ == "__main__":

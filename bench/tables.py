@@ -93,15 +93,15 @@ def markdown_case(case, note):
     return lines
 
 
-def markdown(results, note_of, what="engine", page="performance", notes_file="notes.md"):
-    option = " --datapath" if what == "data path" else ""
+def markdown(results, note_of, subject):
+    """`subject`: see bench/run.py."""
     lines = [
-        f"# Performance of the {what}", "",
-        f"Written by `tools/bench{option} --write-docs`; change `bench/{notes_file}` or the benchmarks, not this page.", "",
+        f"# Performance of the {subject.what}", "",
+        f"Written by `tools/bench{subject.option} --write-docs`; change `bench/{subject.notes}` or the benchmarks, not this page.", "",
         note_of.get("reading", ""), "",
         *[f"- {line}" for line in machine_lines(results)],
         *[f"- `{line}`" for line in results["run"]["command_lines"]], "",
-        f"![Ours divided by each of the others]({page}.svg)", "",
+        f"![Ours divided by each of the others]({subject.page}.svg)", "",
         "## Targets", "",
         "| case | target | ours : other, median (min to max) | |", "| --- | --- | --- | --- |",
     ]
