@@ -38,7 +38,7 @@ class QemuControl : public testing::TestWithParam<Card> {
     wire = std::move(*end);
     auto opened = emulation::qemu::open(spec, bench.cables);
     ASSERT_TRUE(opened) << opened.error().message() << " / " << opened.error().advice;
-    const device::Report report = bench.probe(std::move(*opened), bind(GetParam().observed), 5s);
+    const device::Report report = bench.probe(std::move(*opened), bind(GetParam().observed), 20s);
     ASSERT_TRUE(report.ok()) << describe(report);
     nic = bench.nic();
     ASSERT_NE(nic, nullptr);

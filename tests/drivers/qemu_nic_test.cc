@@ -81,7 +81,7 @@ class QemuNic : public testing::TestWithParam<Case> {
     spec.words.push_back({.key = "event_idx", .value = GetParam().event_idx ? "on" : "off", .has_value = true});
     auto opened = emulation::qemu::open(spec, bench.cables);
     ASSERT_TRUE(opened) << opened.error().message() << " / " << opened.error().advice;
-    report = bench.probe(std::move(*opened), bind(GetParam().observed, GetParam().card.interface), 5s);
+    report = bench.probe(std::move(*opened), bind(GetParam().observed, GetParam().card.interface), 20s);
     ASSERT_TRUE(report.ok()) << describe(report);
     nic = bench.nic();
     ASSERT_NE(nic, nullptr);

@@ -53,7 +53,7 @@ class Tap : public testing::TestWithParam<bool> {
     spec.wire = {.kind = emulation::WireSpec::Kind::kTap, .name = name, .queues = queues};
     auto opened = emulation::qemu::open(spec, bench.cables);
     ASSERT_TRUE(opened) << opened.error().message() << " / " << opened.error().advice;
-    const device::Report report = bench.probe(std::move(*opened), std::move(options), 5s);
+    const device::Report report = bench.probe(std::move(*opened), std::move(options), 20s);
     ASSERT_TRUE(report.ok()) << describe(report);
     nic = bench.nic();
     ASSERT_NE(nic, nullptr);
