@@ -26,7 +26,9 @@ std::vector<Case> all_cases() {
 }
 
 std::unique_ptr<upci::device::Context> make_net_context() {
-  auto context = upci::device::Context::create({});
+  auto topology = upci::Topology::detect();
+  if (!topology) give_up(topology.error().message());
+  auto context = upci::device::Context::create({.engine = {.topology = *topology}});
   if (!context) give_up(context.error().message());
   std::vector<std::unique_ptr<upci::virtio::Driver>> drivers;
   drivers.push_back(upci::virtio_net::make_driver());
