@@ -100,13 +100,16 @@ class Framing {
 
   /// num_buffers stays 0: section "Packet Transmission", "the driver MUST set num_buffers to zero".
   void write_header(const Packet& packet) const noexcept {
-    std::array<std::byte, virtio::spec::net::kHeaderBytes> header{};
+    namespace net = virtio::spec::net;
+    std::array<std::byte, net::kHashHeaderBytes> header{};
     std::memcpy(header.data(), &packet.offload, sizeof packet.offload);
     std::byte* const at = packet.data - header_;
-    if (header_ == header.size()) [[likely]] {
-      put_if_new<header.size()>(at, header.data());
+    if (header_ == net::kHeaderBytes) [[likely]] {
+      put_if_new<net::kHeaderBytes>(at, header.data());
+    } else if (header_ == net::kHashHeaderBytes) {
+      put_if_new<net::kHashHeaderBytes>(at, header.data());
     } else {
-      put_if_new<sizeof(Offload)>(at, header.data());
+      put_if_new<net::kLegacyHeaderBytes>(at, header.data());
     }
   }
   /// The device has the line in its CPU's cache, too: reading it costs nothing, writing it would take it from there.
