@@ -52,8 +52,8 @@ bool Testpmd::installed() {
 }
 
 Result<std::unique_ptr<Testpmd>> Testpmd::start(const Options& options, Deadline deadline) {
-  char folder[] = "/tmp/upci-vhost.XXXXXX";
-  if (::mkdtemp(folder) == nullptr) return fail_errno("cannot make a folder for the vhost-user socket");
+  std::string folder = (std::filesystem::temp_directory_path() / "upci-vhost-XXXXXX").string();
+  if (::mkdtemp(folder.data()) == nullptr) return fail_errno("cannot make a folder for the vhost-user socket");
   UPCI_TRY_ASSIGN(auto output, emulation::qemu::OutputCapture::create());
   const int cpu = options.cpu >= 0 ? options.cpu : first_cpu();
   std::string port = fmt::format("net_vhost0,iface={}/vhost,queues={}", folder, options.queues);
