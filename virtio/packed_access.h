@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "base/platform.h"
 #include "virtio/ring_access.h"
@@ -38,22 +39,21 @@ class PackedPlainAccess {
   /// The ring begins anew; see SplitRing::restart().
   void restart() noexcept {}
 
-  /// All of a descriptor but its flags.
-  void write_body(std::uint16_t index, std::uint64_t addr, std::uint32_t len, std::uint16_t id) noexcept {
-    spec::packed::Descriptor& descriptor = descriptors_[index];
-    descriptor.addr = addr;
-    descriptor.len = len;
-    descriptor.id = id;
-  }
   /// Of a descriptor behind one that is not published: the device does not look at it yet.
-  void write_flags(std::uint16_t index, std::uint16_t flags) noexcept {
-    word(flags_of(index)).store(flags, std::memory_order_relaxed);
+  void write_descriptor(std::uint16_t index, const spec::packed::Descriptor& value) noexcept {
+    const spec::packed::DescriptorWords words = spec::packed::words_of(value);
+    std::memcpy(&descriptors_[index], &words, sizeof words);
   }
-  /// Release: all descriptors and buffers written before are visible to a device that sees these flags. Section "Implementation
-  /// Example": "a memory barrier before updating flags".
-  void publish_flags(std::uint16_t index, std::uint16_t flags) noexcept {
-    word(flags_of(index)).store(flags, std::memory_order_release);
+  /// Release: the device that sees these flags sees this descriptor, all others and all buffers that were written before. Section
+  /// "Implementation Example": "a memory barrier before updating flags".
+  void publish_descriptor(std::uint16_t index, const spec::packed::Descriptor& value) noexcept {
+    descriptors_[index].addr = value.addr;
+    descriptors_[index].len = value.len;
+    descriptors_[index].id = value.id;
+    word(flags_of(index)).store(value.flags, std::memory_order_release);
   }
+  /// A hint: this one is looked at soon, and written soon after.
+  void prefetch(std::size_t index) noexcept { platform::prefetch_for_write(descriptors_ + index); }
   /// Acquire: the id, the length and the buffer are read after it.
   std::uint16_t read_flags(std::uint16_t index) noexcept {
     return word(flags_of(index)).load(std::memory_order_acquire);
@@ -112,18 +112,15 @@ class PackedObservedAccess {
 
   const IndirectTables& tables() const noexcept { return plain_.tables(); }
   void restart() { observer_->on_restart(); }
-  void write_body(std::uint16_t index, std::uint64_t addr, std::uint32_t len, std::uint16_t id) {
-    observer_->on_write_body(index, addr, len, id);
-    plain_.write_body(index, addr, len, id);
+  void write_descriptor(std::uint16_t index, const spec::packed::Descriptor& value) {
+    show(index, value, false);
+    plain_.write_descriptor(index, value);
   }
-  void write_flags(std::uint16_t index, std::uint16_t flags) {
-    observer_->on_write_flags(index, flags, false);
-    plain_.write_flags(index, flags);
+  void publish_descriptor(std::uint16_t index, const spec::packed::Descriptor& value) {
+    show(index, value, true);
+    plain_.publish_descriptor(index, value);
   }
-  void publish_flags(std::uint16_t index, std::uint16_t flags) {
-    observer_->on_write_flags(index, flags, true);
-    plain_.publish_flags(index, flags);
-  }
+  void prefetch(std::size_t index) noexcept { plain_.prefetch(index); }
   std::uint16_t read_flags(std::uint16_t index) { return observer_->on_read_flags(index, plain_.read_flags(index)); }
   spec::ring::UsedElement read_used(std::uint16_t index) {
     return observer_->on_read_used(index, plain_.read_used(index));
@@ -141,6 +138,11 @@ class PackedObservedAccess {
   }
 
  private:
+  void show(std::uint16_t index, const spec::packed::Descriptor& value, bool published) {
+    observer_->on_write_body(index, value.addr, value.len, value.id);
+    observer_->on_write_flags(index, value.flags, published);
+  }
+
   PackedPlainAccess plain_;
   PackedObserver* observer_;
 };

@@ -13,7 +13,7 @@ std::string_view to_string(PackedClause clause) noexcept {
   switch (clause) {
     case PackedClause::kOutOfRange: return "a descriptor or an id beyond the ring";
     case PackedClause::kDescriptorInFlight: return "changed a descriptor in flight";
-    case PackedClause::kOutOfTurn: return "wrote a descriptor out of turn";
+    case PackedClause::kOutOfTurn: return "published a descriptor out of turn";
     case PackedClause::kMarksWrong: return "AVAIL and USED are not the wrap counter's";
     case PackedClause::kIdInFlight: return "gave an id twice";
     case PackedClause::kIdChanges: return "the id changes within a chain";
@@ -30,11 +30,18 @@ std::string_view to_string(PackedClause clause) noexcept {
 }
 
 PackedLint::PackedLint(std::uint16_t size, const RingOptions& options)
-    : size_(size), options_(options), descriptors_(size), tables_(size), table_in_flight_(size), chains_(size) {}
+    : size_(size),
+      options_(options),
+      descriptors_(size),
+      tables_(size),
+      written_(size),
+      table_in_flight_(size),
+      chains_(size) {}
 
 void PackedLint::on_restart() {
   descriptors_.assign(size_, {});
   tables_.assign(size_, {});
+  written_.assign(size_, false);
   table_in_flight_.assign(size_, false);
   chains_.assign(size_, {});
   order_.clear();
@@ -60,28 +67,25 @@ void PackedLint::breach(PackedClause clause) noexcept {
 void PackedLint::on_write_body(std::uint16_t index, std::uint64_t addr, std::uint32_t len, std::uint16_t id) {
   count_access();
   if (index >= size_ || id >= size_) return breach(PackedClause::kOutOfRange);
-  if (outstanding_ + unpublished_ >= size_) return breach(PackedClause::kDescriptorInFlight);
-  // The first one's flags come last, with the publication: its place counts when its body is written.
-  if (index != next_) return breach(PackedClause::kOutOfTurn);
-  descriptors_[index] = {.addr = addr, .len = len, .id = id, .flags = packed::available_marks(wrap_)};
-  ++unpublished_;
-  if (++next_ == size_) {
-    next_ = 0;
-    wrap_ = !wrap_;
-  }
+  // In any order until they are published, but not into what the device has.
+  const auto ahead = static_cast<std::uint16_t>((std::uint32_t{index} + size_ - next_) % size_);
+  if (ahead + outstanding_ >= size_) return breach(PackedClause::kDescriptorInFlight);
+  descriptors_[index] = {
+      .addr = addr, .len = len, .id = id, .flags = packed::available_marks(index >= next_ ? wrap_ : !wrap_)};
+  if (!written_[index]) ++unpublished_;
+  written_[index] = true;
 }
 
 void PackedLint::on_write_flags(std::uint16_t index, std::uint16_t flags, bool published) {
   count_access();
   if (index >= size_) return breach(PackedClause::kOutOfRange);
   // Only what was written since the last publication.
-  const auto behind = static_cast<std::uint16_t>((std::uint32_t{next_} + size_ - index - 1U) % size_);
-  if (behind >= unpublished_) return breach(PackedClause::kDescriptorInFlight);
+  if (!written_[index]) return breach(PackedClause::kDescriptorInFlight);
   constexpr std::uint16_t kMarks = packed::kDescAvail | packed::kDescUsed;
   const auto expected = static_cast<std::uint16_t>(descriptors_[index].flags & kMarks);
   if ((flags & kMarks) != expected) breach(PackedClause::kMarksWrong);
   descriptors_[index].flags = flags;
-  if (published) publish();
+  if (published) publish(index);
 }
 
 void PackedLint::on_write_table_entry(std::uint16_t table, std::uint16_t position, const packed::Descriptor& value) {
@@ -92,12 +96,20 @@ void PackedLint::on_write_table_entry(std::uint16_t table, std::uint16_t positio
   tables_[table][position] = value;
 }
 
-void PackedLint::publish() noexcept {
-  auto index = static_cast<std::uint16_t>((next_ + size_ - unpublished_) % size_);
+/// `index` is visible, and with it what follows.
+void PackedLint::publish(std::uint16_t index) noexcept {
+  if (index != next_) return breach(PackedClause::kOutOfTurn);
   bool writable = false;
   std::uint16_t length = 0;  // of the chain so far
   std::uint16_t first = index;
   for (; unpublished_ != 0; --unpublished_) {
+    index = next_;
+    if (!written_[index]) return breach(PackedClause::kOutOfTurn);
+    written_[index] = false;
+    if (++next_ == size_) {
+      next_ = 0;
+      wrap_ = !wrap_;
+    }
     const packed::Descriptor& descriptor = descriptors_[index];
     if (length == 0) {
       first = index;
@@ -126,7 +138,6 @@ void PackedLint::publish() noexcept {
       order_.push_back(descriptor.id);
       length = 0;
     }
-    index = static_cast<std::uint16_t>(index + 1U == size_ ? 0 : index + 1);
   }
   if (length != 0) breach(PackedClause::kChainUnended);
 }

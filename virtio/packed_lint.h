@@ -20,7 +20,7 @@ namespace upci::inline UPCI_VARIANT::virtio {
 enum class PackedClause : std::uint8_t {
   kOutOfRange,          // a descriptor or an id beyond the ring
   kDescriptorInFlight,  // changed a descriptor that the device may be reading, or has more in flight than there are
-  kOutOfTurn,           // wrote another descriptor than the next one
+  kOutOfTurn,           // published another descriptor than the next one, or a gap
   kMarksWrong,          // AVAIL and USED do not say what the wrap counter is
   kIdInFlight,          // gave a chain an id that another one still has
   kIdChanges,           // another id within a chain
@@ -68,7 +68,7 @@ class PackedLint final : public PackedObserver {
   void breach(PackedClause clause) noexcept;
   void count_access() noexcept;
   /// All that was written since the last publication is the device's now.
-  void publish() noexcept;
+  void publish(std::uint16_t index) noexcept;
   void check_table(std::uint16_t index) noexcept;
   void take_segment(const spec::packed::Descriptor& descriptor) noexcept;
   void give_back(std::uint16_t id) noexcept;
@@ -80,10 +80,11 @@ class PackedLint final : public PackedObserver {
   std::vector<Segment> chain_;                         // the one that is being taken, for the sink
   std::vector<spec::packed::Descriptor> descriptors_;  // as the driver wrote them
   std::vector<std::vector<spec::packed::Descriptor>> tables_;
+  std::vector<bool> written_;          // since the last publication, by descriptor
   std::vector<bool> table_in_flight_;  // by table
   std::vector<Chain> chains_;          // by id
   std::vector<std::uint16_t> order_;   // ids as they were published
-  std::uint16_t next_ = 0;             // descriptor to be written
+  std::uint16_t next_ = 0;             // descriptor to be published
   /// Descriptors that the device has. Which, is not the question: it reads them in turn, and marks others as used.
   std::uint16_t outstanding_ = 0;
   std::uint16_t unpublished_ = 0;  // descriptors written, and not yet visible

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -67,6 +68,7 @@ class PackedRing {
   /// sees nothing of what lies behind.
   bool add(std::span<const Segment> chain, void* cookie) {
     const std::size_t count = chain.size();
+    if (count == 1) return add_one(chain[0], cookie);
     if (count == 0 || free_count_ == 0 || broken()) [[unlikely]]
       return false;
     const bool indirect = count > 1 && count <= access_.tables().length;
@@ -89,18 +91,17 @@ class PackedRing {
       if (i + 1 < count) flags = static_cast<std::uint16_t>(flags | spec::packed::kDescNext);
       put(segment.iova, segment.len, id, flags);
     }
-    Slot& slot = slots_[id];
-    free_id_ = slot.next_free;
-    slot.cookie = cookie;
-    slot.writable = static_cast<std::uint32_t>(std::min<std::uint64_t>(writable, ~std::uint32_t{0}));
-    slot.count = taken;
-    free_count_ = static_cast<std::uint16_t>(free_count_ - taken);
-    if (options_.in_order) {
-      order_[order_end_] = id;
-      order_end_ = after(order_end_);
-    }
-    slot.publication = publication_;
-    ++in_flight_;
+    make_ready(id, cookie, writable, taken);
+    return true;
+  }
+
+  /// The same for a chain of one segment, which nearly all are.
+  bool add_one(const Segment& segment, void* cookie) {
+    if (free_count_ == 0 || broken()) [[unlikely]]
+      return false;
+    const std::uint16_t id = free_id_;
+    put(segment.iova, segment.len, id, segment.device_writes ? spec::packed::kDescWrite : std::uint16_t{0});
+    make_ready(id, cookie, segment.device_writes ? segment.len : 0, 1);
     return true;
   }
 
@@ -108,7 +109,11 @@ class PackedRing {
   /// Notification Suppression").
   bool publish() {
     if (unpublished_ == 0) return false;
-    access_.publish_flags(first_index_, first_flags_);
+    // The first one last.
+    for (std::uint16_t i = 1; i < std::min(unpublished_, held_limit_); ++i) {
+      access_.write_descriptor(static_cast<std::uint16_t>(first_index_ + i), held_[i]);
+    }
+    access_.publish_descriptor(first_index_, held_[0]);
     const auto before = static_cast<std::uint16_t>(next_avail_ - unpublished_);
     unpublished_ = 0;
     ++publication_;
@@ -139,6 +144,7 @@ class PackedRing {
       if (!in_batch_) {
         const std::uint16_t flags = access_.read_flags(next_used_);
         if (!spec::packed::is_used(flags, used_wrap_)) break;
+        if (taken == 0) prefetch_used(limit);
         element_ = access_.read_used(next_used_);
         if (!check(element_, flags)) [[unlikely]]
           break;
@@ -208,6 +214,8 @@ class PackedRing {
   }
 
  private:
+  static constexpr unsigned kPerLine = 64 / sizeof(spec::packed::Descriptor);
+
   /// What the driver knows of one buffer id. The device cannot reach it.
   struct Slot {
     void* cookie = nullptr;         // of the chain with this id while it is in flight, else null
@@ -228,12 +236,16 @@ class PackedRing {
   /// Writes the next descriptor.
   void put(std::uint64_t addr, std::uint32_t len, std::uint16_t id, std::uint16_t flags) {
     flags = static_cast<std::uint16_t>(flags | spec::packed::available_marks(avail_wrap_));
-    access_.write_body(next_avail_, addr, len, id);
     if (unpublished_ == 0) {
       first_index_ = next_avail_;
-      first_flags_ = flags;
+      const unsigned line_end = (first_index_ / kPerLine + 1) * kPerLine;
+      held_limit_ = static_cast<std::uint16_t>(std::min<unsigned>(line_end, size_) - first_index_);
+    }
+    const spec::packed::Descriptor descriptor{.addr = addr, .len = len, .id = id, .flags = flags};
+    if (unpublished_ < held_limit_) {
+      held_[unpublished_] = descriptor;
     } else {
-      access_.write_flags(next_avail_, flags);
+      access_.write_descriptor(next_avail_, descriptor);
     }
     ++unpublished_;
     if (++next_avail_ == size_) {
@@ -252,6 +264,28 @@ class PackedRing {
                                  .id = 0,
                                  .flags = chain[i].device_writes ? spec::packed::kDescWrite : std::uint16_t{0}});
     }
+  }
+
+  void make_ready(std::uint16_t id, void* cookie, std::uint64_t writable, std::uint16_t descriptors) noexcept {
+    Slot& slot = slots_[id];
+    free_id_ = slot.next_free;
+    slot.cookie = cookie;
+    slot.writable = static_cast<std::uint32_t>(std::min<std::uint64_t>(writable, ~std::uint32_t{0}));
+    slot.count = descriptors;
+    slot.publication = publication_;
+    free_count_ = static_cast<std::uint16_t>(free_count_ - descriptors);
+    if (options_.in_order) {
+      order_[order_end_] = id;
+      order_end_ = after(order_end_);
+    }
+    ++in_flight_;
+  }
+
+  /// Where one is used, more are: the lines of up to `limit` come together, and not each when it is looked at. To be written, as they
+  /// will be next: otherwise each would be asked for twice.
+  void prefetch_used(std::size_t limit) noexcept {
+    const std::size_t end = std::min<std::size_t>(next_used_ + std::min<std::size_t>(limit, in_flight_), size_);
+    for (std::size_t i = next_used_ + std::size_t{kPerLine}; i < end; i += kPerLine) access_.prefetch(i);
   }
 
   bool check(spec::ring::UsedElement& element, std::uint16_t flags) noexcept {
@@ -308,8 +342,10 @@ class PackedRing {
   bool used_wrap_ = true;
   std::uint16_t unpublished_ = 0;  // descriptors written since the last publish()
   std::uint32_t publication_ = 0;  // that comes next
-  std::uint16_t first_index_ = 0;  // the first of them, and its flags
-  std::uint16_t first_flags_ = 0;
+  std::uint16_t first_index_ = 0;  // the first of them
+  // Those of them that lie in the first one's cache line are written together: the device polls it, and it would go to and fro.
+  std::array<spec::packed::Descriptor, kPerLine> held_{};
+  std::uint16_t held_limit_ = 0;  // as many are held
   std::uint16_t order_begin_ = 0;
   std::uint16_t order_end_ = 0;
   spec::ring::UsedElement element_{};  // the last one that was read

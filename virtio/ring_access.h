@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "base/platform.h"
 #include "virtio/ring.h"
@@ -68,7 +69,8 @@ class PlainAccess {
 
   // Descriptors and ring entries are ordinary memory: the device looks at them only once the index has been published.
   void write_descriptor(std::uint16_t index, const spec::ring::Descriptor& value) noexcept {
-    descriptors_[index] = value;
+    const spec::ring::DescriptorWords words = spec::ring::words_of(value);
+    std::memcpy(&descriptors_[index], &words, sizeof words);
   }
   /// Entry `position` of the table of descriptor `head`.
   void write_table_entry(std::uint16_t head, std::uint16_t position, const spec::ring::Descriptor& value) noexcept {
@@ -78,6 +80,8 @@ class PlainAccess {
     auto* entries = reinterpret_cast<std::uint16_t*>(avail_ + spec::ring::kRingOffset);
     entries[index & mask_] = head;
   }
+  /// What stands there is meant again. Nothing is done.
+  void keep_avail_entry(std::uint16_t, std::uint16_t) noexcept {}
   /// Release: the descriptors and entries written before are visible to a device that sees this index. Pairs with the
   /// device's read of avail idx before it reads the entries. Section "Updating idx": "the driver MUST perform a suitable
   /// memory barrier before the idx update".
@@ -130,6 +134,8 @@ class RingObserver : public RingWatcher {
   virtual void on_write_table_entry(std::uint16_t head, std::uint16_t position,
                                     const spec::ring::Descriptor& value) = 0;
   virtual void on_write_avail_entry(std::uint16_t index, std::uint16_t head) = 0;
+  /// In place of a write: `head` stands in entry `index` from the last time around.
+  virtual void on_keep_avail_entry(std::uint16_t /*index*/, std::uint16_t /*head*/) {}
   virtual void on_publish_avail_index(std::uint16_t index) = 0;
   virtual void on_write_avail_flags(std::uint16_t flags) = 0;
   virtual void on_write_used_event(std::uint16_t event) = 0;
@@ -163,6 +169,7 @@ class ObservedAccess {
     observer_->on_write_avail_entry(index, head);
     plain_.write_avail_entry(index, head);
   }
+  void keep_avail_entry(std::uint16_t index, std::uint16_t head) { observer_->on_keep_avail_entry(index, head); }
   void publish_avail_index(std::uint16_t index) {
     observer_->on_publish_avail_index(index);
     plain_.publish_avail_index(index);

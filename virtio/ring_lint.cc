@@ -32,6 +32,7 @@ RingLint::RingLint(std::uint16_t size, const RingOptions& options)
 void RingLint::on_restart() {
   descriptors_.assign(size_, {});
   tables_.assign(size_, {});
+  entries_.assign(size_, 0);
   owner_.assign(size_, 0);
   written_ = published_ = done_ = in_flight_ = 0;
   if (sink_) sink_->on_restart();
@@ -75,6 +76,11 @@ void RingLint::on_write_avail_entry(std::uint16_t index, std::uint16_t head) {
   if (in_flight_ + unpublished >= size_) breach(RingClause::kEntryInFlight);
   entries_[index & (size_ - 1)] = head;
   ++written_;
+}
+
+void RingLint::on_keep_avail_entry(std::uint16_t index, std::uint16_t head) {
+  if (head >= size_ || entries_[index & (size_ - 1)] != head) return breach(RingClause::kIndexUnwritten);
+  on_write_avail_entry(index, head);
 }
 
 void RingLint::on_publish_avail_index(std::uint16_t index) {

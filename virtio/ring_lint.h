@@ -47,6 +47,7 @@ class RingLint final : public RingObserver {
   void on_write_descriptor(std::uint16_t index, const spec::ring::Descriptor& value) override;
   void on_write_table_entry(std::uint16_t head, std::uint16_t position, const spec::ring::Descriptor& value) override;
   void on_write_avail_entry(std::uint16_t index, std::uint16_t head) override;
+  void on_keep_avail_entry(std::uint16_t index, std::uint16_t head) override;
   void on_publish_avail_index(std::uint16_t index) override;
   void on_write_avail_flags(std::uint16_t flags) override;
   void on_write_used_event(std::uint16_t event) override;
@@ -84,12 +85,12 @@ class RingLint final : public RingObserver {
   std::vector<Segment> chain_;                               // the one that is being taken, for the sink
   std::vector<spec::ring::Descriptor> descriptors_;          // as the driver wrote them
   std::vector<std::vector<spec::ring::Descriptor>> tables_;  // indirect ones, per descriptor
-  std::vector<std::uint16_t> entries_;                       // of the available ring
-  std::vector<std::uint16_t> owner_;                         // per descriptor: 1 + head of the chain in flight, or 0
-  std::uint16_t written_ = 0;                                // available entries written
-  std::uint16_t published_ = 0;                              // avail idx
-  std::uint16_t done_ = 0;                                   // IN_ORDER: available entries that the device has used
-  std::uint16_t in_flight_ = 0;                              // chains
+  std::vector<std::uint16_t> entries_;  // of the available ring, as the driver wrote them; 0 at first
+  std::vector<std::uint16_t> owner_;    // per descriptor: 1 + head of the chain in flight, or 0
+  std::uint16_t written_ = 0;           // available entries written
+  std::uint16_t published_ = 0;         // avail idx
+  std::uint16_t done_ = 0;              // IN_ORDER: available entries that the device has used
+  std::uint16_t in_flight_ = 0;         // chains
   // Written by the driving thread, read by any:
   platform::Atomic<std::uint64_t> accesses_{0};
   platform::Atomic<std::uint64_t> violations_{0};

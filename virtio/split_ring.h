@@ -43,8 +43,9 @@ class SplitRing {
         size_(size),
         options_(options),
         slots_(size),
-        order_(options.in_order ? size : 0),
+        heads_(size),
         counters_(std::make_unique<RingCounters>()),
+        free_tail_(static_cast<std::uint16_t>(size - 1)),
         free_count_(size) {
     chain_up_slots();
   }
@@ -73,12 +74,9 @@ class SplitRing {
   /// or the ring is broken. `cookie` must not be null.
   bool add(std::span<const Segment> chain, void* cookie) {
     const std::size_t count = chain.size();
+    if (count == 1) return add_one(chain[0], cookie);
     if (count == 0 || free_count_ == 0 || broken()) [[unlikely]]
       return false;
-    if (count == 1) [[likely]] {
-      add_single(chain[0], cookie);
-      return true;
-    }
     if (count <= access_.tables().length) return add_indirect(chain, cookie);
     if (count > free_count_) [[unlikely]]
       return false;
@@ -92,7 +90,7 @@ class SplitRing {
       const std::uint16_t next = slots_[index].next;
       std::uint16_t flags = segment.device_writes ? spec::ring::kDescWrite : std::uint16_t{0};
       if (more) flags = static_cast<std::uint16_t>(flags | spec::ring::kDescNext);
-      access_.write_descriptor(
+      write_descriptor(
           index, {.addr = segment.iova, .len = segment.len, .flags = flags, .next = more ? next : std::uint16_t{0}});
       if (segment.device_writes) writable += segment.len;
       last = index;
@@ -100,6 +98,20 @@ class SplitRing {
     }
     take_descriptors(head, last, index, static_cast<std::uint16_t>(count));
     make_ready(head, cookie, writable);
+    return true;
+  }
+
+  /// The same for a chain of one segment, which nearly all are.
+  bool add_one(const Segment& segment, void* cookie) {
+    if (free_count_ == 0 || broken()) [[unlikely]]
+      return false;
+    const std::uint16_t head = free_head_;
+    write_descriptor(head, {.addr = segment.iova,
+                            .len = segment.len,
+                            .flags = segment.device_writes ? spec::ring::kDescWrite : std::uint16_t{0},
+                            .next = 0});
+    take_descriptors(head, head, slots_[head].next, 1);
+    make_ready(head, cookie, segment.device_writes ? segment.len : 0);
     return true;
   }
 
@@ -114,8 +126,14 @@ class SplitRing {
     // clearing of NO_NOTIFY and its last look at avail idx: one of the two sees the other's store. Section "Notifying The
     // Device": "the driver MUST perform a suitable memory barrier before reading flags".
     platform::fence(std::memory_order_seq_cst);
-    const bool wanted = options_.event_idx ? spec::ring::event_reached(access_.read_avail_event(), published_, before)
-                                           : (access_.read_used_flags() & spec::ring::kUsedNoNotify) == 0;
+    bool wanted = false;
+    if (options_.event_idx) {
+      wanted = spec::ring::event_reached(access_.read_avail_event(), published_, before);
+    } else {
+      wanted = (access_.read_used_flags() & spec::ring::kUsedNoNotify) == 0;
+      // It lies right behind, and the next poll() may do with what stands there now.
+      look_at_used_index();
+    }
     RingCounters::add(wanted ? counters_->kicks : counters_->kicks_suppressed);
     return wanted;
   }
@@ -129,13 +147,9 @@ class SplitRing {
     auto ready = static_cast<std::uint16_t>(seen_used_ - used_index_);
     if (ready < limit) {
       // The device's CPU writes this line all the time: it is looked at only when what was seen there before does not do.
-      ready = static_cast<std::uint16_t>(access_.read_used_index() - used_index_);
-      // What is not published yet cannot have been used.
-      const auto unpublished = static_cast<std::uint16_t>(avail_index_ - published_);
-      const auto possible = static_cast<std::uint16_t>(in_flight_ - unpublished);
-      if (ready > possible) [[unlikely]]
-        return fail_ring(RingFault::kIndexAhead, ready, possible);
-      seen_used_ = static_cast<std::uint16_t>(used_index_ + ready);
+      if (!look_at_used_index()) [[unlikely]]
+        return 0;
+      ready = static_cast<std::uint16_t>(seen_used_ - used_index_);
     }
     std::size_t taken = 0;
     while (taken < limit && taken < ready) {
@@ -150,7 +164,7 @@ class SplitRing {
       if (options_.in_order) {
         // One element can stand for a batch: its id is the last chain's, and those before it were used up wholly. Section
         // "Split Virtqueues / In-order use of descriptors".
-        const std::uint16_t oldest = order_[used_index_ & (size_ - 1U)];
+        const std::uint16_t oldest = heads_[used_index_ & (size_ - 1U)];
         in_batch_ = oldest != id;
         if (in_batch_) {
           id = oldest;
@@ -212,8 +226,11 @@ class SplitRing {
   /// Begins anew after a reset of the device, once detach_all() has been called and the memory zeroed. Counters go on.
   void restart() {
     access_.restart();
+    for (Slot& slot : slots_) slot.written = {};
+    std::ranges::fill(heads_, std::uint16_t{0});
     chain_up_slots();
     free_head_ = 0;
+    free_tail_ = static_cast<std::uint16_t>(size_ - 1);
     free_count_ = size_;
     avail_index_ = published_ = used_index_ = seen_used_ = 0;
     in_batch_ = false;
@@ -223,27 +240,25 @@ class SplitRing {
  private:
   /// What the driver knows of one descriptor. The device cannot reach it.
   struct Slot {
-    void* cookie = nullptr;         // of the chain that begins here while it is in flight, else null
-    std::uint32_t writable = 0;     // bytes of the chain that the device may write
-    std::uint16_t next = 0;         // next descriptor of the chain, or of the free list
-    std::uint16_t last = 0;         // last descriptor of the chain that begins here
-    std::uint16_t count = 0;        // descriptors of the chain that begins here
-    std::uint32_t publication = 0;  // the one that makes the chain available
+    void* cookie = nullptr;               // of the chain that begins here while it is in flight, else null
+    std::uint32_t writable = 0;           // bytes of the chain that the device may write
+    std::uint16_t next = 0;               // next descriptor of the chain, or of the free list
+    std::uint16_t last = 0;               // last descriptor of the chain that begins here
+    std::uint16_t count = 0;              // descriptors of the chain that begins here
+    std::uint32_t publication = 0;        // the one that makes the chain available
+    spec::ring::DescriptorWords written;  // what stands in this descriptor
   };
 
   void chain_up_slots() noexcept {
     for (std::uint32_t i = 0; i < size_; ++i) slots_[i].next = static_cast<std::uint16_t>(i + 1);
   }
 
-  /// What nearly all chains are. There is a free descriptor.
-  void add_single(const Segment& segment, void* cookie) {
-    const std::uint16_t head = free_head_;
-    access_.write_descriptor(head, {.addr = segment.iova,
-                                    .len = segment.len,
-                                    .flags = segment.device_writes ? spec::ring::kDescWrite : std::uint16_t{0},
-                                    .next = 0});
-    take_descriptors(head, head, slots_[head].next, 1);
-    make_ready(head, cookie, segment.device_writes ? segment.len : 0);
+  /// What stands there already is not written again: the line stays in the cache of the device's CPU.
+  void write_descriptor(std::uint16_t index, const spec::ring::Descriptor& value) {
+    const spec::ring::DescriptorWords words = spec::ring::words_of(value);
+    if (slots_[index].written == words) return;
+    slots_[index].written = words;
+    access_.write_descriptor(index, value);
   }
 
   bool add_indirect(std::span<const Segment> chain, void* cookie) {
@@ -261,10 +276,10 @@ class SplitRing {
                                  .next = static_cast<std::uint16_t>(more ? i + 1 : 0)});
       if (segment.device_writes) writable += segment.len;
     }
-    access_.write_descriptor(head, {.addr = access_.tables().iova_of(head),
-                                    .len = static_cast<std::uint32_t>(chain.size() * sizeof(spec::ring::Descriptor)),
-                                    .flags = spec::ring::kDescIndirect,
-                                    .next = 0});
+    write_descriptor(head, {.addr = access_.tables().iova_of(head),
+                            .len = static_cast<std::uint32_t>(chain.size() * sizeof(spec::ring::Descriptor)),
+                            .flags = spec::ring::kDescIndirect,
+                            .next = 0});
     RingCounters::add(counters_->indirect);
     take_descriptors(head, head, slots_[head].next, 1);
     make_ready(head, cookie, writable);
@@ -282,10 +297,29 @@ class SplitRing {
     slots_[head].cookie = cookie;
     slots_[head].writable = static_cast<std::uint32_t>(std::min<std::uint64_t>(writable, ~std::uint32_t{0}));
     slots_[head].publication = publication_;
-    if (options_.in_order) order_[avail_index_ & (size_ - 1U)] = head;
     ++in_flight_;
-    access_.write_avail_entry(avail_index_, head);
+    // As with descriptors: only what changes.
+    if (std::uint16_t& entry = heads_[avail_index_ & (size_ - 1U)]; entry != head) {
+      entry = head;
+      access_.write_avail_entry(avail_index_, head);
+    } else {
+      access_.keep_avail_entry(avail_index_, head);
+    }
     ++avail_index_;
+  }
+
+  /// Acquires everything that was used so far. False when the device cannot have used so much: the ring is broken then.
+  bool look_at_used_index() {
+    const auto ready = static_cast<std::uint16_t>(access_.read_used_index() - used_index_);
+    // What is not published yet cannot have been used.
+    const auto unpublished = static_cast<std::uint16_t>(avail_index_ - published_);
+    const auto possible = static_cast<std::uint16_t>(in_flight_ - unpublished);
+    if (ready > possible) [[unlikely]] {
+      fail_ring(RingFault::kIndexAhead, ready, possible);
+      return false;
+    }
+    seen_used_ = static_cast<std::uint16_t>(used_index_ + ready);
+    return true;
   }
 
   /// Whether the device may have used this; breaks the ring otherwise.
@@ -307,32 +341,33 @@ class SplitRing {
     return true;
   }
 
-  /// Puts the chain's descriptors at the front of the free list: the memory used last is the likeliest in the cache.
+  /// Puts the chain's descriptors at the end of the free list: chains that come back in order find the same descriptors and
+  /// available entries as the last time around.
   void* release(std::uint16_t head) noexcept {
     Slot& slot = slots_[head];
     void* const cookie = slot.cookie;
     slot.cookie = nullptr;
-    slots_[slot.last].next = free_head_;
-    free_head_ = head;
+    (free_count_ == 0 ? free_head_ : slots_[free_tail_].next) = head;
+    free_tail_ = slot.last;
     free_count_ = static_cast<std::uint16_t>(free_count_ + slot.count);
     --in_flight_;
     return cookie;
   }
 
-  std::size_t fail_ring(RingFault fault, std::uint32_t value, std::uint32_t limit) noexcept {
+  void fail_ring(RingFault fault, std::uint32_t value, std::uint32_t limit) noexcept {
     fault_ = fault;
     fault_value_ = value;
     fault_limit_ = limit;
-    return 0;
   }
 
   Access access_;
   const std::uint16_t size_;
   const RingOptions options_;
   std::vector<Slot> slots_;
-  std::vector<std::uint16_t> order_;        // IN_ORDER: the heads by available index
+  std::vector<std::uint16_t> heads_;        // what stands in the available ring
   std::unique_ptr<RingCounters> counters_;  // never null but moved from
-  std::uint16_t free_head_ = 0;
+  std::uint16_t free_head_ = 0;             // where free_count_ is not 0
+  std::uint16_t free_tail_;                 // the same
   std::uint16_t free_count_;
   std::uint16_t in_flight_ = 0;
   std::uint16_t avail_index_ = 0;  // of the next entry; what is below published_ the device has seen

@@ -8,6 +8,6 @@ namespace bench::datapath {
 
 /// The socket of a testpmd in that mode (rxonly, txonly, io) that polls on `cpu`; the one that runs already where it is the
 /// same, so that all contestants of a case have the same one. Ends the program with a message when there is none.
-std::string backend_socket(const std::string& case_name, const std::string& mode, int cpu);
+std::string backend_socket(const std::string& case_name, const std::string& mode, unsigned queues, int cpu);
 
 }  // namespace bench::datapath

@@ -36,6 +36,14 @@ struct Target {
   std::string of = "value";  // "value", "cpu_seconds", or a figure of Sample::more
   bool at_most = true;
   double ratio = 1;
+  /// Where something else than ours bounds the figure, `ratio` is this one: judged by the median of a figure of ours (Sample::more).
+  struct Limit {
+    std::string figure;
+    double from = 0;  // at least that much
+    double ratio = 1;
+    std::string what;  // that limits it, for the table
+  };
+  std::optional<Limit> limit = {};
 };
 
 struct Case {

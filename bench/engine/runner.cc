@@ -77,12 +77,21 @@ const Series* opponent(const Result& result, const Target& target) {
   return best;
 }
 
+/// Whether the figures say that the target's limit is reached.
+bool limited(const Result& result, const Target& target) {
+  if (!target.limit) return false;
+  const std::vector<double> figures = result.ours()->figures(target.limit->figure);
+  return !figures.empty() && median(figures) >= target.limit->from;
+}
+
 Verdict judge(const Result& result, const Target& target) {
   Verdict verdict;
+  const bool limit = limited(result, target);
+  const double ratio = limit ? target.limit->ratio : target.ratio;
   const char* bound = target.at_most ? "at most" : "at least";
   const std::string what = target.of == "value" ? "" : target.of + " ";
   if (target.against == Target::Against::kOwnFigure) {
-    verdict.text = fmt::format("{}: {} {:g}", target.of, bound, target.ratio);
+    verdict.text = fmt::format("{}: {} {:g}", target.of, bound, ratio);
     std::vector<double> figures = result.ours()->figures(target.of);
     verdict.known = !figures.empty() && !std::isnan(figures.front());
     verdict.ratio = spread_of(std::move(figures));
@@ -90,12 +99,12 @@ Verdict judge(const Result& result, const Target& target) {
     const Series* other = opponent(result, target);
     const std::string name = other != nullptr ? other->contestant->name : target.name;
     const char* role = target.against == Target::Against::kBestPeer ? "the best peer, " : "";
-    verdict.text = fmt::format("{}{} {:g} x {}{}", what, bound, target.ratio, role, name);
+    verdict.text = fmt::format("{}{} {:g} x {}{}", what, bound, ratio, role, name);
     if (other != nullptr) verdict.ratio = result.ratio_to(*other, target.of);
     verdict.known = other != nullptr;
   }
-  verdict.met =
-      verdict.known && (target.at_most ? verdict.ratio.median <= target.ratio : verdict.ratio.median >= target.ratio);
+  if (limit) verdict.text += fmt::format(", as {} is the limit", target.limit->what);
+  verdict.met = verdict.known && (target.at_most ? verdict.ratio.median <= ratio : verdict.ratio.median >= ratio);
   return verdict;
 }
 

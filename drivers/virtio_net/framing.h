@@ -54,6 +54,18 @@ class Framing {
   /// Whether a received frame's header can say anything.
   bool reads_header() const noexcept { return merges_ || offloads_ || hashes_; }
 
+  /// Whether a frame in one buffer is one segment, header and all.
+  bool one_segment() const noexcept { return !split_; }
+  /// That segment, of a packet that is to be received into.
+  virtio::Segment receive_segment(const Packet& packet) const noexcept {
+    return {.iova = packet.iova - header_, .len = header_ + packet.capacity, .device_writes = true};
+  }
+  /// The same of a packet that is sent, with its header written.
+  virtio::Segment transmit_segment(const Packet& packet) const noexcept {
+    write_header(packet);
+    return {.iova = packet.iova - header_, .len = header_ + packet.length, .device_writes = false};
+  }
+
   using Chain = std::array<virtio::Segment, 2>;
   using LongChain = std::array<virtio::Segment, kMostSegments>;
 
@@ -101,21 +113,28 @@ class Framing {
   /// num_buffers stays 0: section "Packet Transmission", "the driver MUST set num_buffers to zero".
   void write_header(const Packet& packet) const noexcept {
     namespace net = virtio::spec::net;
-    std::array<std::byte, net::kHashHeaderBytes> header{};
-    std::memcpy(header.data(), &packet.offload, sizeof packet.offload);
     std::byte* const at = packet.data - header_;
+    // In words that are put together in registers: what was stored in pieces and is then read as one would have to wait until all
+    // stores before it, the frame's bytes among them, have got their cache lines.
+    std::uint64_t first = 0;
+    std::memcpy(&first, &packet.offload, sizeof first);
+    put_if_new(at, first);
+    const std::uint16_t last = packet.offload.csum_offset;
     if (header_ == net::kHeaderBytes) [[likely]] {
-      put_if_new<net::kHeaderBytes>(at, header.data());
+      put_if_new(at + sizeof first, std::uint32_t{last});
     } else if (header_ == net::kHashHeaderBytes) {
-      put_if_new<net::kHashHeaderBytes>(at, header.data());
+      put_if_new(at + sizeof first, std::uint64_t{last});
+      put_if_new(at + 2 * sizeof first, std::uint32_t{0});
     } else {
-      put_if_new<net::kLegacyHeaderBytes>(at, header.data());
+      put_if_new(at + sizeof first, last);
     }
   }
   /// The device has the line in its CPU's cache, too: reading it costs nothing, writing it would take it from there.
-  template <std::size_t kBytes>
-  static void put_if_new(std::byte* at, const std::byte* header) noexcept {
-    if (std::memcmp(at, header, kBytes) != 0) std::memcpy(at, header, kBytes);
+  template <class T>
+  static void put_if_new(std::byte* at, T value) noexcept {
+    T there;
+    std::memcpy(&there, at, sizeof there);
+    if (there != value) std::memcpy(at, &value, sizeof value);
   }
 
   std::span<const virtio::Segment> chain(std::uint64_t iova, std::uint32_t length, bool device_writes,

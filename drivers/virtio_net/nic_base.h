@@ -64,7 +64,7 @@ class NicBase : public Nic {
   bool link_up() const override { return link_up_.load(std::memory_order_relaxed); }
   Result<bool> update_link(Deadline deadline) override;
   std::size_t alloc(std::span<Packet*> packets) override {
-    const std::size_t count = pool_.alloc(packets, info_.receive_reserve);
+    const std::size_t count = pool_.alloc(packets, PacketUse::kSend, info_.receive_reserve);
     // What a device has read lies in another CPU's cache, too. Asked for at once the lines come together; written one after the
     // other, each store would wait for its line.
     for (const Packet* packet : packets.first(count)) platform::prefetch_for_write(packet->data);

@@ -25,6 +25,9 @@ struct Offload {
 };
 static_assert(sizeof(Offload) == 10);
 
+/// What a packet is taken out of the pool for.
+enum class PacketUse : std::uint8_t { kSend, kReceive };
+
 /// One buffer of a Nic's pool. Whoever holds it may write data[0..capacity), length, next and offload; everything else
 /// belongs to the pool. Room for the virtio header lies in front of data, so that a frame needs no copy and one descriptor.
 ///
@@ -41,6 +44,7 @@ struct alignas(64) Packet {
   std::uint16_t moved = 0;       // bytes that data lies before where it belongs; the pool's
   std::uint32_t hash = 0;  // of a received frame, where hash_report says of what (HASH_REPORT): in its first buffer
   HashReport hash_report = HashReport::kNone;
+  PacketUse use = PacketUse::kSend;  // what it was last taken out of the pool for; the pool's
 
   std::span<std::byte> bytes() noexcept { return {data, length}; }
   /// Bytes of the whole frame.

@@ -46,8 +46,13 @@ Result<PacketPool> PacketPool::create(const virtio::Device& device, std::size_t 
 
 PacketPool::PacketPool(std::vector<device::DmaBuffer> memory, std::vector<Packet> packets)
     : memory_(std::move(memory)), packets_(std::move(packets)), packet_bytes_(packets_.front().capacity) {
-  free_.reserve(packets_.size());
-  for (std::size_t i = packets_.size(); i-- > 0;) free_.push_back(&packets_[i]);
+  for (Stack& one : free_) one.packets.resize(packets_.size());
+  // All are alike; half of them begin on either side.
+  for (std::size_t i = packets_.size(); i-- > 0;) {
+    packets_[i].use = i % 2 == 0 ? PacketUse::kSend : PacketUse::kReceive;
+    Stack& free = stack(packets_[i].use);
+    free.packets[free.count++] = &packets_[i];
+  }
 }
 
 // Only while it is made: nobody else knows it yet. The packets stay where they are.
@@ -57,18 +62,26 @@ PacketPool::PacketPool(PacketPool&& other) noexcept
       packet_bytes_(other.packet_bytes_),
       free_(std::move(other.free_)) {}
 
-std::size_t PacketPool::alloc(std::span<Packet*> packets, std::size_t keep) noexcept {
+std::size_t PacketPool::alloc(std::span<Packet*> packets, PacketUse use, std::size_t keep) noexcept {
   std::size_t count = 0;
   {
     const std::lock_guard lock(mutex_);
-    count = std::min(packets.size(), free_.size() - std::min(free_.size(), keep));
-    std::copy(free_.end() - static_cast<std::ptrdiff_t>(count), free_.end(), packets.begin());
-    free_.resize(free_.size() - count);
+    const std::size_t all = free_[0].count + free_[1].count;
+    const std::size_t want = std::min(packets.size(), all - std::min(all, keep));
+    const PacketUse other = use == PacketUse::kSend ? PacketUse::kReceive : PacketUse::kSend;
+    for (const PacketUse from : {use, other}) {
+      Stack& free = stack(from);
+      const std::size_t taken = std::min(want - count, free.count);
+      free.count -= taken;
+      std::copy_n(free.packets.data() + free.count, taken, packets.data() + count);
+      count += taken;
+    }
   }
   for (Packet* packet : packets.first(count)) {
     packet->length = 0;
     packet->next = nullptr;
     packet->offload = {};
+    packet->use = use;
     if (packet->moved == 0) [[likely]]
       continue;
     packet->data += packet->moved;
@@ -81,9 +94,14 @@ std::size_t PacketPool::alloc(std::span<Packet*> packets, std::size_t keep) noex
 
 void PacketPool::free(std::span<Packet* const> packets) noexcept {
   const std::lock_guard lock(mutex_);
-  // Never more than the reserved capacity, so it cannot throw, unless somebody frees a packet twice.
   for (Packet* packet : packets) {
-    for (; packet != nullptr && free_.size() < packets_.size(); packet = packet->next) free_.push_back(packet);
+    for (; packet != nullptr; packet = packet->next) {
+      Stack& free = stack(packet->use);
+      // It is full only when somebody frees a packet twice.
+      if (free.count == free.packets.size()) [[unlikely]]
+        return;
+      free.packets[free.count++] = packet;
+    }
   }
 }
 

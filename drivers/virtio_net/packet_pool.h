@@ -2,6 +2,7 @@
 // The buffers of one card: DMA memory, cut into slots of equal size.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -26,9 +27,10 @@ class PacketPool {
   static Result<PacketPool> create(const virtio::Device& device, std::size_t count, std::uint32_t frame_bytes);
   PacketPool(PacketPool&& other) noexcept;
 
-  /// Takes packets; they are single, their length and offload are 0.
-  /// `keep` of them stay, for somebody else.
-  std::size_t alloc(std::span<Packet*> packets, std::size_t keep = 0) noexcept;
+  /// Takes packets; they are single, their length and offload are 0. First those that were used for the same before, in the order
+  /// in which they were freed: their virtio header is as it should be, and in a receive ring they find their old descriptors.
+  /// `keep` of all that are there stay, for somebody else.
+  std::size_t alloc(std::span<Packet*> packets, PacketUse use, std::size_t keep = 0) noexcept;
   /// Gives packets back, and what is linked to them.
   void free(std::span<Packet* const> packets) noexcept;
   std::size_t size() const noexcept { return packets_.size(); }
@@ -44,13 +46,20 @@ class PacketPool {
   }
 
  private:
+  /// The packet used last is the likeliest in the cache. Never holds more than the pool has.
+  struct Stack {
+    std::vector<Packet*> packets;  // as many as the pool has; those below `count` are free
+    std::size_t count = 0;
+  };
+  Stack& stack(PacketUse use) noexcept { return free_[static_cast<std::size_t>(use)]; }
+
   PacketPool(std::vector<device::DmaBuffer> memory, std::vector<Packet> packets);
 
   std::vector<device::DmaBuffer> memory_;  // const after construction
   std::vector<Packet> packets_;            // const after construction; what is in a packet belongs to who holds it
   std::uint32_t packet_bytes_ = 0;         // const after construction
   platform::Mutex mutex_;
-  std::vector<Packet*> free_;  // mutex_; a stack: the packet used last is the likeliest in the cache
+  std::array<Stack, 2> free_;  // mutex_; by PacketUse
 };
 
 }  // namespace upci::inline UPCI_VARIANT::virtio_net

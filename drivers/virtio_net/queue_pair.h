@@ -108,7 +108,7 @@ class QueuePair {
     if (nic_.interrupt_mode()) return 0;
     const Presence presence(rx_inside_);
     if (nic_.blocked()) return 0;
-    const std::size_t count = rx_.receive(packets, nic_.tap().get());
+    const std::size_t count = rx_.receive_again_soon(packets, nic_.tap().get());
     if (rx_.broken()) [[unlikely]]
       nic_.note_trouble(*rx_.error());
     return count;

@@ -49,31 +49,37 @@ class RxQueue {
     while (ring_.in_flight() < slots_ && !ring_.broken()) {
       std::array<Packet*, kBurst> packets;
       const std::size_t want = std::min<std::size_t>(kBurst, static_cast<std::size_t>(slots_ - ring_.in_flight()));
-      std::size_t got = pool_.alloc(std::span(packets).first(want));
+      std::size_t got = pool_.alloc(std::span(packets).first(want), PacketUse::kReceive);
       if (got < want) [[unlikely]] {
         // Said before the second look: a packet that is freed after it finds starved() set. The pool's lock orders the two.
         starved_.store(true, std::memory_order_relaxed);
         any_starved_.store(true, std::memory_order_relaxed);
-        got += pool_.alloc(std::span(packets).subspan(got, want - got));
+        got += pool_.alloc(std::span(packets).subspan(got, want - got), PacketUse::kReceive);
         if (got < want) no_buffer_.add();
       }
-      for (std::size_t i = 0; i < got; ++i) {
-        Framing::Chain storage;
-        ring_.add(framing_.receive(*packets[i], storage), packets[i]);
-      }
+      for (Packet* packet : std::span(packets).first(got)) add(*packet);
       added = added || got != 0;
       if (got < want) break;
     }
     if (added && ring_.publish()) notifier_->notify(ring_.next_position());
   }
 
-  /// Takes up to packets.size() frames; tops the ring up once enough of it is empty.
-  /// `tap`, where there is one, sees them first.
+  /// Takes up to packets.size() frames; tops the ring up once enough of it is empty. `tap`, where there is one, sees them first.
   std::size_t receive(std::span<Packet*> packets, const CaptureTap* tap) {
     if (!kept_.empty()) [[unlikely]]
       return take_kept(packets);
     const std::size_t count = collect(packets, tap);
-    if (slots_ - ring_.in_flight() >= refill_at_) refill();
+    if (empty_slots() >= refill_at_) refill();
+    return count;
+  }
+  /// The same for who calls again soon: slots are filled at the next call only, if not too many are empty. By then the frames that
+  /// lay there have mostly been freed, their packets go where they were, and the descriptors need not be written.
+  std::size_t receive_again_soon(std::span<Packet*> packets, const CaptureTap* tap) {
+    if (!kept_.empty()) [[unlikely]]
+      return take_kept(packets);
+    if (empty_slots() >= refill_at_) refill();
+    const std::size_t count = collect(packets, tap);
+    if (empty_slots() > slots_ / 2) refill();
     return count;
   }
 
@@ -150,6 +156,17 @@ class RxQueue {
     std::uint16_t missing = 0;
     std::uint64_t bytes = 0;
   };
+
+  void add(Packet& packet) {
+    if (framing_.one_segment()) [[likely]] {
+      ring_.add_one(framing_.receive_segment(packet), &packet);
+      return;
+    }
+    Framing::Chain storage;
+    ring_.add(framing_.receive(packet, storage), &packet);
+  }
+
+  std::uint16_t empty_slots() const noexcept { return static_cast<std::uint16_t>(slots_ - ring_.in_flight()); }
 
   /// Takes up to packets.size() frames out of the ring.
   std::size_t collect(std::span<Packet*> packets, const CaptureTap* tap) {

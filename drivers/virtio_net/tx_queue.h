@@ -69,6 +69,7 @@ class TxQueue {
       frames_.add(frames);
       bytes_.add(bytes);
       if (ring_.publish()) notifier_->notify(ring_.next_position());
+      prefetch_reclaimed();
     }
     if (taken < packets.size()) full_.add();
     return taken;
@@ -119,15 +120,26 @@ class TxQueue {
   std::size_t reclaim(std::size_t limit) {
     std::array<Packet*, kBurst> sent;
     std::size_t count = 0;
-    ring_.poll(std::min(limit, kBurst),
-               [&](void* cookie, std::uint32_t) { sent[count++] = static_cast<Packet*>(cookie); });
+    ring_.poll(std::min(limit, kBurst), [&](void* cookie, std::uint32_t) {
+      auto* packet = static_cast<Packet*>(cookie);
+      reclaimed_[count] = packet->data;
+      sent[count++] = packet;
+    });
     if (count == 0) return 0;
     completed_.add(count);
     if (extra_ != 0) [[unlikely]] {
       for (const Packet* packet : std::span(sent).first(count)) extra_ -= extra_packets(*packet);
     }
+    reclaimed_count_ = count;
     pool_.free(std::span(sent).first(count));
     return count;
+  }
+
+  /// The pool gives out next what came back last: by then its lines should be here, where a frame is written into them. After
+  /// publish(), whose barrier would wait for stores that wait behind them.
+  void prefetch_reclaimed() noexcept {
+    for (const std::byte* data : std::span(reclaimed_).first(reclaimed_count_)) platform::prefetch_for_write(data);
+    reclaimed_count_ = 0;
   }
 
   /// Beyond the first one of a frame.
@@ -138,10 +150,15 @@ class TxQueue {
   }
 
   bool add(Packet& packet) {
-    if (packet.next == nullptr) [[likely]] {
-      Framing::Chain storage;
-      return ring_.add(framing_.transmit(packet, storage), &packet);
-    }
+    if (packet.next != nullptr) [[unlikely]]
+      return add_parts(packet);
+    if (framing_.one_segment()) [[likely]]
+      return ring_.add_one(framing_.transmit_segment(packet), &packet);
+    Framing::Chain storage;
+    return ring_.add(framing_.transmit(packet, storage), &packet);
+  }
+
+  bool add_parts(Packet& packet) {
     Framing::LongChain storage;
     const std::span<const virtio::Segment> chain = framing_.transmit_parts(packet, storage);
     if (ring_.add(chain, &packet)) {
@@ -157,8 +174,10 @@ class TxQueue {
   const TransmitCheck check_;
   PacketPool& pool_;
   std::unique_ptr<virtio::Notifier> notifier_;
-  std::uint16_t wanted_ = 1;  // descriptors of the frame that the last send() had no room for
-  std::size_t extra_ = 0;     // packets in the ring beyond one for each frame
+  std::uint16_t wanted_ = 1;                          // descriptors of the frame that the last send() had no room for
+  std::array<const std::byte*, kBurst> reclaimed_{};  // the bytes of packets that came back last
+  std::size_t reclaimed_count_ = 0;
+  std::size_t extra_ = 0;  // packets in the ring beyond one for each frame
   Counter frames_, bytes_, completed_, invalid_, lost_, full_;
 };
 

@@ -5,6 +5,7 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <bit>
 #include <optional>
 #include <string_view>
 #include <type_traits>
@@ -26,6 +27,9 @@ namespace net = virtio::spec::net;
 namespace net_feature = virtio::spec::net_feature;
 
 constexpr std::uint16_t kQueueSize = 256;
+// In each direction, of all pairs together; but not fewer than so many for each.
+constexpr std::size_t kDescriptorsOfAll = 8192;
+constexpr std::size_t kSmallestOfMany = 64;
 // Packets beyond what both rings can hold: the application's.
 constexpr std::size_t kApplicationPackets = 1024;
 constexpr std::uint16_t kControlSize = 16;
@@ -198,12 +202,15 @@ Result<std::unique_ptr<virtio::Bound>> NetDriver::build(virtio::Device& device, 
     if (observer != nullptr) watchers.push_back(std::move(observer));
     return typename Impl::Queue{.index = index, .size = size, .part = std::move(part)};
   };
+  // With many pairs the buffers of all rings together would be more than the CPUs' caches hold, and each frame would come from memory.
+  const auto entries = static_cast<std::uint16_t>(
+      std::clamp<std::size_t>(std::bit_floor(kDescriptorsOfAll / pairs), kSmallestOfMany, kQueueSize));
   // Section "Virtqueues": pair n has 2n and 2n + 1.
   std::vector<typename Impl::Queue> queues;
   std::size_t packets = kApplicationPackets + info.receive_reserve;
   for (std::uint16_t pair = 0; pair < pairs; pair++) {
     for (const unsigned direction : {net::kReceiveQueue, net::kTransmitQueue}) {
-      UPCI_TRY_ASSIGN(auto queue, make_queue(static_cast<std::uint16_t>(2 * pair + direction), kQueueSize,
+      UPCI_TRY_ASSIGN(auto queue, make_queue(static_cast<std::uint16_t>(2 * pair + direction), entries,
                                              direction == net::kTransmitQueue ? Framing::kMostSegments : kShortTable));
       packets += direction == net::kReceiveQueue ? std::min(queue.size, RxQueue<Ring>::kMostSlots) : queue.size;
       queues.push_back(std::move(queue));

@@ -55,9 +55,18 @@ class ControlQueueTest : public testing::Test {
     std::memcpy(ring + layout.used + 4 + place * sizeof(element), &element, sizeof(element));
     std::memcpy(ring + layout.used + 2, &used, sizeof(used));
   }
+  /// Of the chain that was made available last.
+  std::uint16_t head() const {
+    const virtio::SplitLayout layout = virtio::SplitLayout::of(kSize, false);
+    std::uint16_t available = 0;
+    std::memcpy(&available, ring + layout.avail + 2, sizeof(available));
+    std::uint16_t index = 0;
+    std::memcpy(&index, ring + layout.avail + 4 + (available - 1U) % kSize * sizeof(index), sizeof(index));
+    return index;
+  }
   void answer(std::uint8_t ack) {
     buffer[64] = std::byte{ack};
-    use(0, 1);
+    use(head(), 1);
   }
   Result<void> command(platform::Nanoseconds limit = 10s) {
     const std::vector<std::byte> data = {std::byte{7}, std::byte{8}, std::byte{9}};
@@ -82,7 +91,7 @@ TEST_F(ControlQueueTest, ACommandIsItsTwoBytesItsDataAndRoomForTheAnswer) {
     EXPECT_EQ(buffer[0], std::byte{1});
     EXPECT_EQ(buffer[1], std::byte{2});
     virtio::spec::ring::Descriptor first{};
-    std::memcpy(&first, ring, sizeof(first));
+    std::memcpy(&first, ring + head() * sizeof(first), sizeof(first));
     EXPECT_EQ(first.len, 2U);
     EXPECT_NE(first.flags & virtio::spec::ring::kDescNext, 0);
   }

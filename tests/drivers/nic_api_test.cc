@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a Nic promises beside moving frames.
+#include <set>
+
 #include "tests/drivers/bench.h"
 
 namespace upci::inline UPCI_VARIANT::driver_tests {
@@ -128,6 +130,27 @@ TEST_P(NicApi, ThePoolGivesWhatItHasAndNoMore) {
               all.begin() + static_cast<std::ptrdiff_t>(count));
     nic.free(std::span(all).first(count));
     EXPECT_NE(nic.alloc(), nullptr);
+  });
+}
+
+// What was sent is sent again, and what was received into is received into again: headers and descriptors stay as they are.
+TEST_P(NicApi, PacketsComeBackForWhatTheyWereUsedFor) {
+  with_nic({"modern"}, [](virtio_net::Nic& nic, Bench&) {
+    std::set<virtio_net::Packet*> sent;
+    std::set<virtio_net::Packet*> received;
+    for (int i = 0; i < 100; i++) {
+      virtio_net::Packet* packet = nic.alloc();
+      ASSERT_NE(packet, nullptr);
+      std::memset(packet->data, 0xff, 60);
+      packet->length = 60;
+      sent.insert(packet);
+      ASSERT_EQ(nic.tx_burst(std::span(&packet, 1)), 1U);
+      virtio_net::Packet* back = nullptr;
+      while (nic.rx_burst(std::span(&back, 1)) == 0) sleep_for(10us);
+      received.insert(back);
+      nic.free(std::span(&back, 1));
+    }
+    for (virtio_net::Packet* packet : sent) EXPECT_FALSE(received.contains(packet));
   });
 }
 

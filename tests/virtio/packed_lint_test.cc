@@ -55,8 +55,26 @@ TEST_F(PackedLintTest, FindsAChangedDescriptorInFlight) {
 }
 
 TEST_F(PackedLintTest, FindsADescriptorOutOfTurn) {
-  lint.on_write_body(1, 0x1000, 10, 0);
+  send(1, 0);
   expect_only(PackedClause::kOutOfTurn);
+}
+
+TEST_F(PackedLintTest, FindsAGapInWhatIsPublished) {
+  lint.on_write_body(2, 0x1000, 10, 1);
+  lint.on_write_flags(2, kAvail, false);
+  send(0, 0);
+  expect_only(PackedClause::kOutOfTurn);
+}
+
+TEST_F(PackedLintTest, WhatIsPublishedAtOnceMayBeWrittenInAnyOrder) {
+  for (std::uint16_t i = 0; i < 3; ++i) {
+    send(i, i);
+    lint.on_read_used(i, {.id = i, .len = 0});
+  }
+  lint.on_write_body(0, 0x1000, 10, 1);  // of the second lap
+  lint.on_write_flags(0, packed::kDescUsed, false);
+  send(3, 0);
+  EXPECT_EQ(lint.violations(), 0U);
 }
 
 TEST_F(PackedLintTest, FindsMarksOfTheWrongLap) {

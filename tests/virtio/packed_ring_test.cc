@@ -34,6 +34,27 @@ TYPED_TEST(PackedRingTest, NothingIsAvailableBeforePublishAndThenAllIs) {
   EXPECT_FALSE(this->queue->publish()) << "nothing is new";
 }
 
+// The device polls the line of the first one: until all of it is ready nothing is written there.
+TYPED_TEST(PackedRingTest, TheFirstCacheLineIsWrittenOnlyWithThePublication) {
+  constexpr std::uint16_t kLong = 16;
+  constexpr std::size_t kPerLine = 64 / sizeof(packed::Descriptor);
+  this->make(kLong, {});
+  for (std::size_t lap = 0, at = 0; lap < 3; ++lap) {
+    const std::vector<std::byte> before(this->memory, this->memory + this->layout.bytes);
+    for (std::size_t i = 0; i < 6; ++i) ASSERT_TRUE(this->add(this->cookie(i)));
+    const std::size_t line = at / kPerLine * 64;
+    for (std::size_t i = line; i < line + 64; ++i) ASSERT_EQ(this->memory[i], before[i]) << i;
+    this->queue->publish();
+    for (std::size_t i = 0; i < 6; ++i) {
+      const auto chain = this->device->take();
+      ASSERT_TRUE(chain) << i;
+      this->device->use(chain->id, 1);
+    }
+    EXPECT_EQ(this->poll().size(), 6U);
+    at = (at + 6) % kLong;
+  }
+}
+
 TYPED_TEST(PackedRingTest, AChainSaysWhereHowLongAndWhichWay) {
   const virtio::Segment chain[] = {{.iova = 0x10, .len = 1}, {.iova = 0x20, .len = 2, .device_writes = true}};
   ASSERT_TRUE(this->queue->add(chain, this->cookie(0)));

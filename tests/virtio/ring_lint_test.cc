@@ -99,6 +99,22 @@ TEST_F(RingLintTest, FindsAnEntryThatWasPublishedButNotWritten) {
   expect_only(RingClause::kIndexUnwritten);
 }
 
+TEST_F(RingLintTest, AnEntryMayStayAsItIsIfItSaysSo) {
+  for (std::uint16_t i = 0; i < 8; ++i) {
+    if (i == 0) lint.on_write_descriptor(0, kRead);
+    lint.on_keep_avail_entry(i, 0);  // zeroed memory
+    lint.on_publish_avail_index(static_cast<std::uint16_t>(i + 1));
+    lint.on_read_used_element(i, {.id = 0, .len = 0});
+  }
+  EXPECT_EQ(lint.violations(), 0U);
+}
+
+TEST_F(RingLintTest, FindsAnEntryThatIsKeptThoughItSaysSomethingElse) {
+  lint.on_write_descriptor(1, kRead);
+  lint.on_keep_avail_entry(0, 1);
+  expect_only(RingClause::kIndexUnwritten);
+}
+
 TEST_F(RingLintTest, FindsAnEntryThatIsOverwrittenWhileTheDeviceMayReadIt) {
   for (std::uint16_t i = 0; i < 4; ++i) {
     lint.on_write_descriptor(i, kRead);

@@ -154,7 +154,7 @@ std::vector<Violation> packed_ring_violations() {
                   for (std::uint16_t i = 0; i < kSize; ++i) send(lint, i, i);
                   body(lint, 0, 0);
                 }),
-      in_packed(PackedClause::kOutOfTurn, plain, [](PackedLint& lint) { body(lint, 1, 0); }),
+      in_packed(PackedClause::kOutOfTurn, plain, [](PackedLint& lint) { send(lint, 1, 0); }),
       in_packed(PackedClause::kMarksWrong, plain, [](PackedLint& lint) { send(lint, 0, 0, packed::kDescUsed); }),
       in_packed(PackedClause::kIdInFlight, plain,
                 [](PackedLint& lint) {

@@ -116,6 +116,43 @@ TYPED_TEST(SplitRingTest, ChainsOfManyLengthsNeverLoseADescriptor) {
   EXPECT_EQ(this->queue->in_flight(), 0);
 }
 
+// A write would take the cache line from the device's CPU.
+TYPED_TEST(SplitRingTest, WhatStandsThereFromTheLastTimeAroundIsNotWrittenAgain) {
+  const auto lap = [this](std::uint64_t iova) {
+    for (std::uint16_t i = 0; i < this->kSize; ++i) {
+      ASSERT_TRUE(this->queue->add_one({.iova = iova + i, .len = 100, .device_writes = true}, this->cookie(i)));
+      this->queue->publish();
+      this->device->use(this->device->take(), 1);
+      ASSERT_EQ(this->poll().size(), 1U);
+    }
+  };
+  lap(0x1000);
+  std::memset(this->memory, 0xaa, this->layout.avail);  // the descriptors
+  lap(0x1000);
+  for (std::size_t i = 0; i < this->layout.avail; ++i) ASSERT_EQ(this->memory[i], std::byte{0xaa}) << i;
+  lap(0x2000);
+  for (std::uint16_t i = 0; i < this->kSize; ++i) {
+    EXPECT_EQ(this->device->descriptor(i).addr, 0x2000U + i);
+    EXPECT_EQ(this->device->descriptor(i).len, 100U);
+  }
+}
+
+TYPED_TEST(SplitRingTest, AfterARestartEverythingIsWritten) {
+  const auto add = [this] {
+    ASSERT_TRUE(this->queue->add_one({.iova = 0x1000, .len = 100, .device_writes = true}, this->cookie(0)));
+    ASSERT_TRUE(this->queue->add_one({.iova = 0x2000, .len = 200, .device_writes = true}, this->cookie(1)));
+    this->queue->publish();
+  };
+  add();
+  this->queue->detach_all([](void*) {});
+  std::memset(this->memory, 0, this->layout.bytes);
+  this->queue->restart();
+  add();
+  EXPECT_EQ(this->device->descriptor(0).addr, 0x1000U);
+  EXPECT_EQ(this->device->descriptor(1).addr, 0x2000U);
+  EXPECT_EQ(this->device->avail_entry(1), 1U);
+}
+
 TYPED_TEST(SplitRingTest, PublishAsksForANotificationUnlessTheDeviceDeclines) {
   this->add_readable(this->cookie(0));
   EXPECT_TRUE(this->queue->publish());

@@ -21,6 +21,14 @@ struct Descriptor {
   std::uint16_t flags;
 };
 static_assert(sizeof(Descriptor) == 16);
+/// The same, as it lies in memory: two stores.
+struct DescriptorWords {
+  std::uint64_t addr = 0;
+  std::uint64_t rest = 0;
+};
+constexpr DescriptorWords words_of(const Descriptor& value) noexcept {
+  return {.addr = value.addr, .rest = value.len | std::uint64_t{value.id} << 32U | std::uint64_t{value.flags} << 48U};
+}
 inline constexpr std::uint16_t kDescNext = 1;
 inline constexpr std::uint16_t kDescWrite = 2;
 inline constexpr std::uint16_t kDescIndirect = 4;

@@ -28,6 +28,16 @@ inline constexpr std::uint16_t kDescNext = 1;
 inline constexpr std::uint16_t kDescWrite = 2;  // the device writes the buffer (else it reads it)
 inline constexpr std::uint16_t kDescIndirect = 4;
 
+/// The same, as it lies in memory: two stores, and comparable without a detour through memory.
+struct DescriptorWords {
+  std::uint64_t addr = 0;
+  std::uint64_t rest = 0;
+  bool operator==(const DescriptorWords&) const = default;
+};
+constexpr DescriptorWords words_of(const Descriptor& value) noexcept {
+  return {.addr = value.addr, .rest = value.len | std::uint64_t{value.flags} << 32U | std::uint64_t{value.next} << 48U};
+}
+
 // Sections "The Virtqueue Available Ring" and "The Virtqueue Used Ring".
 struct UsedElement {
   std::uint32_t id;

@@ -25,7 +25,7 @@ using namespace std::chrono_literals;
 class OurPort {
  public:
   using Packet = virtio_net::Packet*;
-  explicit OurPort(virtio_net::Nic& nic) : nic_(nic) {}
+  OurPort(virtio_net::Nic& nic, unsigned pairs) : nic_(nic), pairs_(pairs) {}
 
   std::size_t alloc(std::span<Packet> packets) {
     const std::size_t got = nic_.alloc(packets);
@@ -34,13 +34,26 @@ class OurPort {
     return 0;
   }
   void free(std::span<Packet> packets) { nic_.free(packets); }
-  std::size_t send(std::span<Packet> packets) { return nic_.tx_burst(packets); }
-  std::size_t receive(std::span<Packet> packets) { return nic_.rx_burst(packets); }
+  /// A batch goes to one queue pair, the next one to the next.
+  std::size_t send(std::span<Packet> packets) {
+    const std::size_t sent = nic_.tx_burst(packets, sending_);
+    if (sent == packets.size()) sending_ = next(sending_);
+    return sent;
+  }
+  std::size_t receive(std::span<Packet> packets) {
+    const unsigned pair = std::exchange(receiving_, next(receiving_));
+    return nic_.rx_burst(packets, pair);
+  }
   static std::byte* data(Packet packet) noexcept { return packet->data; }
   static void set_length(Packet packet, std::uint32_t length) noexcept { packet->length = length; }
 
  private:
+  unsigned next(unsigned pair) const noexcept { return pair + 1 == pairs_ ? 0 : pair + 1; }
+
   virtio_net::Nic& nic_;
+  const unsigned pairs_;
+  unsigned sending_ = 0;
+  unsigned receiving_ = 0;
 };
 
 /// The features that DPDK's driver would take of the same backend, and no others.
@@ -72,7 +85,7 @@ int run(const bench::datapath::Request& request) {
   auto context = upci::device::Context::create({.engine = {.topology = *topology}});
   if (!context) return fail(context.error());
   std::vector<std::unique_ptr<upci::virtio::Driver>> drivers;
-  drivers.push_back(virtio_net::make_driver());
+  drivers.push_back(virtio_net::make_driver({.queue_pairs = static_cast<std::uint16_t>(request.queues)}));
   (*context)->add_driver(upci::virtio_pci::make_driver(std::move(drivers)));
   // Polled only: a line interrupt would have a thread of its own that looks at the card.
   auto backend = upci::emulation::qemu::open(card(request), cables, {.access_limit = 30s, .interrupts = false});
@@ -89,7 +102,7 @@ int run(const bench::datapath::Request& request) {
   int code = 0;
   {
     const bench::PinScope pinned(request.cpu);
-    OurPort port(*nic);
+    OurPort port(*nic, request.queues);
     code = bench::datapath::measure(port, request, features);
   }
   if (nic->failed()) return fail(*nic->failed());
