@@ -53,15 +53,17 @@ def _with_macs(nics):
             for nic in nics]
 
 
+LONG_FRAMES = {"host_mtu": "9000"}
+
 NICS = _with_macs([
     Nic("modern-0", "node0", {**TRANSLATED, "aer": "on"}),  # its errors are reported to the root port above it
     Nic("modern-1", "node1", TRANSLATED),
-    Nic("packed-0", "node0", {**TRANSLATED, "packed": "on"}),
-    Nic("packed-1", "node1", {**TRANSLATED, "packed": "on"}),
-    Nic("legacy-0", "flat", LEGACY),
-    Nic("legacy-1", "flat", LEGACY),
-    Nic("transitional-0", "node0", TRANSITIONAL),
-    Nic("transitional-1", "node1", TRANSITIONAL),
+    Nic("packed-0", "node0", {**TRANSLATED, **LONG_FRAMES, "packed": "on"}),
+    Nic("packed-1", "node1", {**TRANSLATED, **LONG_FRAMES, "packed": "on"}),
+    Nic("legacy-0", "flat", {**LEGACY, **LONG_FRAMES}),
+    Nic("legacy-1", "flat", {**LEGACY, **LONG_FRAMES}),
+    Nic("transitional-0", "node0", {**TRANSITIONAL, **LONG_FRAMES}),
+    Nic("transitional-1", "node1", {**TRANSITIONAL, **LONG_FRAMES}),
     Nic("conventional-0", "conventional", TRANSITIONAL),
     Nic("conventional-1", "conventional", TRANSITIONAL),
     Nic("removable-0", "slot", TRANSLATED),
