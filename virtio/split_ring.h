@@ -115,6 +115,11 @@ class SplitRing {
     return true;
   }
 
+  /// With EVENT_IDX: the device may need several chains at once, wait with some of them unused, and have said that it waits only at
+  /// those. QEMU 7.2 does: a receive queue that has buffers, but too few for a long frame, when the driver adds some at the moment in
+  /// which it looks. Once; restart() keeps it.
+  void expect_partial_waits() noexcept { partial_waits_ = true; }
+
   /// Makes everything added so far available. True when the device wants to be notified (section "Available Buffer
   /// Notification Suppression").
   bool publish() {
@@ -128,7 +133,9 @@ class SplitRing {
     platform::fence(std::memory_order_seq_cst);
     bool wanted = false;
     if (options_.event_idx) {
-      wanted = spec::ring::event_reached(access_.read_avail_event(), published_, before);
+      // Such a device has asked at an entry that it has not used yet: all that are in flight count.
+      const auto since = partial_waits_ ? static_cast<std::uint16_t>(published_ - in_flight_) : before;
+      wanted = spec::ring::event_reached(access_.read_avail_event(), published_, since);
     } else {
       wanted = (access_.read_used_flags() & spec::ring::kUsedNoNotify) == 0;
       // It lies right behind, and the next poll() may do with what stands there now.
@@ -376,6 +383,7 @@ class SplitRing {
   std::uint16_t used_index_ = 0;       // of the next used element to look at
   std::uint16_t seen_used_ = 0;        // the device's index when it was last read and found possible
   spec::ring::UsedElement element_{};  // the last one that was read
+  bool partial_waits_ = false;         // see expect_partial_waits()
   bool in_batch_ = false;              // IN_ORDER: it stands for this chain and those before it
   RingFault fault_ = RingFault::kNone;
   std::uint32_t fault_value_ = 0;

@@ -32,6 +32,7 @@ struct CardInfo {
   std::optional<std::uint32_t> speed = {};
   std::optional<bool> full_duplex = {};
   SteeringLimits steering = {};
+  bool long_frames = false;  // than Ethernet's usual ones: a frame can take several packets
   /// Packets that only receive rings get. Where frames can take several, those that were sent, which lie in the transmit ring until
   /// somebody sends again, could else be all that there are.
   std::size_t receive_reserve = 0;
@@ -95,6 +96,7 @@ class NicBase : public Nic {
   Engine& engine() noexcept { return device_.device().engine(); }
   std::string name() const { return device_.device().name(); }
   PacketPool& pool() noexcept { return pool_; }
+  bool long_frames() const noexcept { return info_.long_frames; }
   const VectorPlan& plan() const noexcept { return plan_; }
 
   /// The card has broken a rule or asks to be reset: it is reset and brought back, or, where that cannot help, failed. Any

@@ -32,7 +32,7 @@ class QueuePair {
         index_(index),
         rx_memory_(std::move(rx.memory)),
         tx_memory_(std::move(tx.memory)),
-        rx_(std::move(rx.ring), nic.device(), nic.pool(), index, nic.any_starved()),
+        rx_(std::move(rx.ring), nic.device(), nic.pool(), index, nic.long_frames(), nic.any_starved()),
         tx_(std::move(tx.ring), nic.device(), nic.pool(), nic.mtu()) {
     // Until somebody asks for interrupts the queues are polled.
     rx_.disable_interrupts();

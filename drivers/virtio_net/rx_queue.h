@@ -30,7 +30,8 @@ class RxQueue {
   static constexpr std::uint16_t kMostSlots = 1024;  // a legacy device may insist on a ring of 32768
 
   /// `any_starved` is set together with starved(), for those who look after many queues.
-  RxQueue(Ring ring, const virtio::Device& device, PacketPool& pool, std::uint16_t pair,
+  /// `long_frames`: some may take several buffers.
+  RxQueue(Ring ring, const virtio::Device& device, PacketPool& pool, std::uint16_t pair, bool long_frames,
           platform::Atomic<bool>& any_starved)
       : ring_(std::move(ring)),
         framing_(device),
@@ -38,7 +39,9 @@ class RxQueue {
         any_starved_(any_starved),
         pair_(pair),
         slots_(std::min<std::uint16_t>(kMostSlots, static_cast<std::uint16_t>(ring_.size() / framing_.descriptors()))),
-        refill_at_(std::clamp<std::uint16_t>(static_cast<std::uint16_t>(slots_ / 8), 1, kBurst)) {}
+        refill_at_(std::clamp<std::uint16_t>(static_cast<std::uint16_t>(slots_ / 8), 1, kBurst)) {
+    if (long_frames && framing_.merges()) ring_.expect_partial_waits();
+  }
 
   void set_notifier(std::unique_ptr<virtio::Notifier> notifier) noexcept { notifier_ = std::move(notifier); }
   std::uint16_t slots() const noexcept { return slots_; }

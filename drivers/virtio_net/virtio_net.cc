@@ -189,8 +189,8 @@ Result<std::unique_ptr<virtio::Bound>> NetDriver::build(virtio::Device& device, 
   const auto pairs = static_cast<std::uint16_t>(
       std::min<std::size_t>(info.max_pairs, options_.queue_pairs != 0 ? options_.queue_pairs : cpus.size()));
 
-  const bool long_frames = info.mtu > kUsualMtu || (device.features() & net::kSegmentation) != 0;
-  if (long_frames) info.receive_reserve = pairs * kReserve;
+  info.long_frames = info.mtu > kUsualMtu || (device.features() & (net::kSegmentation | net::kReceiveMerges)) != 0;
+  if (info.long_frames) info.receive_reserve = pairs * kReserve;
 
   std::vector<std::unique_ptr<virtio::RingWatcher>> watchers;
   const auto make_queue = [&](std::uint16_t index, std::uint16_t most,

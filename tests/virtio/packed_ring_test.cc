@@ -166,6 +166,26 @@ TYPED_TEST(PackedRingTest, TheDeviceSaysWhetherItWantsToBeTold) {
   EXPECT_EQ(this->queue->counters().kicks_suppressed.load(), 1U);
 }
 
+// As QEMU 7.2 does, which says where it waits before it goes on, and then waits without saying it anew.
+TYPED_TEST(PackedRingTest, ADeviceThatWaitsWhereItHasLongPassedIsTold) {
+  this->make(this->kSize, {.event_idx = true});
+  const std::size_t size = this->kSize;
+  for (std::size_t round = 0; round < 4 * size; ++round) {
+    for (std::size_t back = 1; back <= size; ++back) {
+      const std::size_t now = this->device->next_avail() + (this->device->avail_wrap() ? 0U : size);
+      const std::size_t then = (now + 2 * size - back) % (2 * size);
+      this->device->set_device_event(
+          {.offset_wrap = packed::offset_wrap(static_cast<std::uint16_t>(then % size), then < size),
+           .flags = packed::kEventDescriptor});
+      const std::size_t count = 1 + (round + back) % (size - 1);
+      for (std::size_t i = 0; i < count; ++i) ASSERT_TRUE(this->add(this->cookie(i)));
+      ASSERT_TRUE(this->queue->publish()) << back << " back, " << count << " new";
+      while (const auto chain = this->device->take()) this->device->use(chain->id, 0);
+      ASSERT_EQ(this->poll().size(), count);
+    }
+  }
+}
+
 TYPED_TEST(PackedRingTest, WithEventIdxItIsToldAtTheDescriptorThatItNamed) {
   this->make(this->kSize, {.event_idx = true});
   // Through several laps: told exactly when the named descriptor is among those that were published.

@@ -77,6 +77,23 @@ TYPED_TEST(RingFeaturesTest, WithEventIdxTheDeviceIsToldAtTheIndexThatItNamed) {
   EXPECT_GT(this->queue->counters().kicks_suppressed.load(), 10'000U);
 }
 
+TYPED_TEST(RingFeaturesTest, ADeviceThatWaitsForMoreThanThereIsIsTold) {
+  for (const bool expected : {false, true}) {
+    this->make(this->kSize, {.event_idx = true});
+    if (expected) this->queue->expect_partial_waits();
+    for (std::size_t i = 0; i < 3; ++i) this->add_readable(this->cookie(i));
+    this->queue->publish();
+    // It has used none of them, waits for a fourth, and says so at one that is there already.
+    this->device->set_avail_event(1);
+    this->add_readable(this->cookie(3));
+    EXPECT_EQ(this->queue->publish(), expected);
+    // Further on nothing changes.
+    this->device->set_avail_event(100);
+    this->add_readable(this->cookie(4));
+    EXPECT_FALSE(this->queue->publish());
+  }
+}
+
 TYPED_TEST(RingFeaturesTest, WithEventIdxTheDriverNamesTheIndexAndLeavesTheFlagsAlone) {
   this->make(this->kSize, {.event_idx = true});
   for (std::uint16_t round = 0; round < 20; ++round) {

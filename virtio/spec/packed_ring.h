@@ -59,14 +59,15 @@ constexpr std::uint16_t offset_wrap(std::uint16_t offset, bool wrap) noexcept {
   return static_cast<std::uint16_t>(offset | (wrap ? 1U << 15 : 0U));
 }
 
-/// Whether the device asked to be told, now that the driver has come from `before` to `now`, both counted from the descriptor
-/// ring's start in the driver's present lap (`before` may be negative, as a 16-bit number). Section "Event Suppression
-/// Structure Format", "Available Buffer Notification Suppression".
-constexpr bool event_reached(const EventSuppression& event, std::uint16_t now, std::uint16_t before, bool wrap,
+/// Whether the device asked to be told of `count` descriptors that are published from `begin` on, where the driver's wrap counter is
+/// `wrap`: at one of them, or at one that was published before. Section "Event Suppression Structure Format".
+constexpr bool event_reached(const EventSuppression& event, std::uint16_t begin, bool wrap, std::uint16_t count,
                              std::uint16_t size) noexcept {
-  auto at = static_cast<std::uint16_t>(event.offset_wrap & 0x7fffU);
-  if (((event.offset_wrap >> 15) != 0) != wrap) at = static_cast<std::uint16_t>(at - size);  // in the lap before
-  return static_cast<std::uint16_t>(now - at - 1) < static_cast<std::uint16_t>(now - before);
+  const std::uint32_t at = (event.offset_wrap & 0x7fffU) + ((event.offset_wrap >> 15) != 0 ? 0U : size);
+  const std::uint32_t from = begin + (wrap ? 0U : size);
+  // Within two laps: what is not ahead lies behind.
+  const std::uint32_t ahead = (at + 2U * size - from) % (2U * size);
+  return ahead < count || ahead >= size;
 }
 
 }  // namespace upci::inline UPCI_VARIANT::virtio::spec::packed

@@ -30,7 +30,7 @@ def _with_declined(words, declined):
 def _cell(lab, a, b, words, packed, declined):
     """Frames both ways, observed; what was negotiated is what was wanted, and is in use."""
     words = _with_declined(words, declined)
-    outcome, _ = traffic.net_test(lab, a, b, _FRAMES, "--size", _SIZE, "--observed", words=words)
+    outcome, _ = traffic.net_test(lab, a, b, _FRAMES, "--size", _SIZE, "--observed", "--timeout", "10s", words=words)
     document = outcome.document
     for device in document["devices"]:
         names = device["features"]
@@ -44,7 +44,7 @@ def _cell(lab, a, b, words, packed, declined):
         lab.check((document[what] > 0) == wanted, lambda what=what: f"{words}: {what} is {document[what]}\n{outcome}")
 
 
-@case("declined-features", timeout=600)
+@case("declined-features", timeout=900)
 def declined_features(lab):
     """{modern packed, modern split, transitional by either interface, legacy} x {indirect} x {event_idx} x {mrg_rxbuf}, observed"""
     cells = 0
