@@ -37,6 +37,7 @@ struct QueueStats {
   std::uint64_t rx_short = 0;        // dropped: shorter than the virtio header and an Ethernet header
   std::uint64_t rx_bad_offload = 0;  // dropped: what the virtio header says cannot be
   std::uint64_t rx_no_buffer = 0;    // times a receive slot stayed empty because the pool was: free packets sooner
+  std::uint64_t rx_lost = 0;         // buffers in a ring that the device broke: as many frames at most are lost
   std::uint64_t tx_frames = 0, tx_bytes = 0;  // accepted by tx_burst
   std::uint64_t tx_completed = 0;             // given back by the device
   std::uint64_t tx_invalid = 0;        // dropped and freed by tx_burst: a length, chain or offload that cannot be sent

@@ -41,6 +41,7 @@ QueueStats& QueueStats::operator+=(const QueueStats& other) noexcept {
   tx_bytes += other.tx_bytes;
   tx_completed += other.tx_completed;
   tx_invalid += other.tx_invalid;
+  rx_lost += other.rx_lost;
   tx_lost += other.tx_lost;
   tx_full += other.tx_full;
   kicks += other.kicks;

@@ -161,6 +161,7 @@ class QueuePair {
             .rx_short = rx_.short_frames(),
             .rx_bad_offload = rx_.bad_offloads(),
             .rx_no_buffer = rx_.no_buffer(),
+            .rx_lost = rx_.lost(),
             .tx_frames = tx_.frames(),
             .tx_bytes = tx_.bytes(),
             .tx_completed = tx_.completed(),

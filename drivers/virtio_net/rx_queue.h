@@ -116,6 +116,8 @@ class RxQueue {
       const std::size_t count = collect(frames, nullptr);
       kept_.insert(kept_.end(), frames.begin(), frames.begin() + static_cast<std::ptrdiff_t>(count));
     }
+    // What the device has said of these cannot be believed any more.
+    if (broken()) lost_.add(ring_.in_flight());
     detach();
   }
   /// Before the queue goes.
@@ -136,6 +138,7 @@ class RxQueue {
   std::uint64_t short_frames() const noexcept { return short_.get(); }
   std::uint64_t bad_offloads() const noexcept { return bad_offload_.get(); }
   std::uint64_t no_buffer() const noexcept { return no_buffer_.get(); }
+  std::uint64_t lost() const noexcept { return lost_.get(); }
 
  private:
   static constexpr std::size_t kBurst = 64;
@@ -318,7 +321,7 @@ class RxQueue {
   bool bad_header_ = false;    // from then on nobody knows where frames begin
   std::uint16_t bad_buffers_ = 0;
   platform::Atomic<bool> starved_{false};
-  Counter frames_, bytes_, merged_, short_, bad_offload_, no_buffer_;
+  Counter frames_, bytes_, merged_, short_, bad_offload_, no_buffer_, lost_;
 };
 
 }  // namespace upci::inline UPCI_VARIANT::virtio_net

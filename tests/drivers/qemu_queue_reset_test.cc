@@ -22,10 +22,11 @@ INSTANTIATE_TEST_SUITE_P(Cards, QemuQueueReset,
                                          Card{"Declined", {"disable-legacy=on", "queue_reset=off"}, false}),
                          name_of);
 
-TEST_P(QemuQueueReset, ABrokenRingIsMendedInTheMiddleOfTraffic) {
+/// Queue 0 is the receive queue, 1 the transmit queue.
+void break_and_mend(const Card& card, std::uint16_t queue, unsigned rounds) {
   Lies lies;
-  Bench bench(liars(lies, 1));
-  emulation::DeviceSpec spec = emu_spec(GetParam().words);
+  Bench bench(liars(lies, queue));
+  emulation::DeviceSpec spec = emu_spec(card.words);
   spec.uri = "qemu:virtio-net-pci";
   spec.model = "virtio-net-pci";
   auto opened = emulation::qemu::open(spec, bench.cables);
@@ -34,12 +35,17 @@ TEST_P(QemuQueueReset, ABrokenRingIsMendedInTheMiddleOfTraffic) {
   ASSERT_TRUE(report.ok()) << describe(report);
   virtio_net::Nic& nic = *bench.nic();
   ASSERT_TRUE(nic.set_vlan(7, true, Deadline::after(10s)));
-  break_the_transmit_ring(nic, lies, 3);
-  EXPECT_EQ(nic.stats().queue_resets, GetParam().queue_reset ? 3U : 0U);
+  break_a_ring(nic, lies, rounds);
+  EXPECT_EQ(nic.stats().queue_resets, card.queue_reset ? rounds : 0U);
+  EXPECT_EQ(nic.stats().rx_lost != 0, queue == 0);
   EXPECT_TRUE(nic.set_vlan(8, true, Deadline::after(10s))) << "the control queue goes on, too";
   EXPECT_FALSE(nic.failed().has_value());
   bench.remove();
 }
+
+TEST_P(QemuQueueReset, ABrokenRingIsMendedInTheMiddleOfTraffic) { break_and_mend(GetParam(), 1, 3); }
+
+TEST_P(QemuQueueReset, WhatLayInABrokenReceiveRingIsCounted) { break_and_mend(GetParam(), 0, 1); }
 
 }  // namespace
 }  // namespace upci::inline UPCI_VARIANT::driver_tests

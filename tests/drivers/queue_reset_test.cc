@@ -16,9 +16,25 @@ TEST(QueueReset, ABrokenRingIsMendedWithoutAResetOfTheCard) {
     const device::Report report = bench.probe_emu(emu_spec({"modern", "ring_reset=on"}), bind(true), 10s);
     ASSERT_EQ(report.result, "ok");
     EXPECT_TRUE(has(report, "RING_RESET"));
-    break_the_transmit_ring(*bench.nic(), lies, 3);
+    break_a_ring(*bench.nic(), lies, 3);
     EXPECT_EQ(bench.nic()->stats().queue_resets, 3U);
     bench.remove();
+  });
+}
+
+TEST(QueueReset, WhatLayInABrokenReceiveRingIsCounted) {
+  run(10, [] {
+    for (const char* ring_reset : {"ring_reset=on", "ring_reset=off"}) {
+      Lies lies;
+      Bench bench(liars(lies, 0));
+      ASSERT_EQ(bench.probe_emu(emu_spec({"modern", ring_reset}), bind(true), 10s).result, "ok");
+      EXPECT_EQ(bench.nic()->stats().rx_lost, 0U);
+      break_a_ring(*bench.nic(), lies, 1);
+      const virtio_net::NicStats stats = bench.nic()->stats();
+      EXPECT_GT(stats.rx_lost, 0U);
+      EXPECT_LE(stats.rx_lost, 256U);
+      bench.remove();
+    }
   });
 }
 
@@ -27,7 +43,7 @@ TEST(QueueReset, WithoutTheFeatureTheWholeCardIsReset) {
     Lies lies;
     Bench bench(liars(lies, 1));
     ASSERT_EQ(bench.probe_emu(emu_spec({"modern"}), bind(true), 10s).result, "ok");
-    break_the_transmit_ring(*bench.nic(), lies, 1);
+    break_a_ring(*bench.nic(), lies, 1);
     EXPECT_EQ(bench.nic()->stats().queue_resets, 0U);
     bench.remove();
   });
