@@ -44,7 +44,7 @@ def _cell(lab, a, b, words, packed, declined):
         lab.check((document[what] > 0) == wanted, lambda what=what: f"{words}: {what} is {document[what]}\n{outcome}")
 
 
-@case("declined-features", timeout=600)
+@case("declined-features", boot="rings", timeout=600)
 def declined_features(lab):
     """{modern packed, modern split, transitional by either interface, legacy} x {indirect} x {event_idx} x {mrg_rxbuf}, observed"""
     cells = 0

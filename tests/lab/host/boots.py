@@ -16,6 +16,7 @@ class Boot:
 
 BOOTS = [
     Boot("main", None, True, True),
+    Boot("rings", ("packed", "transitional", "legacy"), False, True),
     Boot("no-remap", ("modern",), False, False),
     Boot("oracle", (), False, True, kernel="6.12", oracle=True),
 ]
