@@ -71,7 +71,7 @@ class PackedRing {
     if (count == 1) return add_one(chain[0], cookie);
     if (count == 0 || free_count_ == 0 || broken()) [[unlikely]]
       return false;
-    const bool indirect = count > 1 && count <= access_.tables().length;
+    const bool indirect = count <= access_.tables().length;
     const auto taken = indirect ? std::uint16_t{1} : static_cast<std::uint16_t>(std::min<std::size_t>(count, 0xffff));
     if (taken > free_count_) [[unlikely]]
       return false;

@@ -21,9 +21,8 @@ struct Options {
   std::uint16_t queue_pairs = 0;
 };
 
-/// For virtio_pci::make_driver. What it binds is a Nic (nic.h). Its queues have up to 256 entries each, with more than 32
-/// pairs fewer (docs/virtio-net.md); of interrupt vectors it
-/// takes what it can use (vector_plan.h), or none.
+/// For virtio_pci::make_driver. What it binds is a Nic (nic.h). Its queues have up to 256 entries each, with more than 32 pairs fewer
+/// (docs/virtio-net.md); of interrupt vectors it takes what it can use (vector_plan.h), or none.
 std::unique_ptr<virtio::Driver> make_driver(Options options = {});
 
 }  // namespace upci::inline UPCI_VARIANT::virtio_net

@@ -146,7 +146,9 @@ TEST_P(NicApi, PacketsComeBackForWhatTheyWereUsedFor) {
       sent.insert(packet);
       ASSERT_EQ(nic.tx_burst(std::span(&packet, 1)), 1U);
       virtio_net::Packet* back = nullptr;
-      while (nic.rx_burst(std::span(&back, 1)) == 0) sleep_for(10us);
+      const Deadline deadline = Deadline::after(10s);
+      while (nic.rx_burst(std::span(&back, 1)) == 0 && !deadline.expired()) sleep_for(10us);  // the card's turn
+      ASSERT_NE(back, nullptr) << "frame " << i << " has not come back";
       received.insert(back);
       nic.free(std::span(&back, 1));
     }

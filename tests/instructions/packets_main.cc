@@ -55,7 +55,9 @@ void one_batch(upci::virtio_net::Nic& nic, upci::pci::Backend& card, bool extra)
   const std::uint64_t before = upci::emulation::emu::frame_counts(card).received;
   must(nic.tx_burst(packets) == kBatch, "the transmit ring is full");
   // The card's turn: afterwards one burst finds all, whatever the seed.
-  while (upci::emulation::emu::frame_counts(card).received != before + kBatch) upci::sleep_for(1ms);
+  const upci::Deadline deadline = upci::Deadline::after(10s);
+  while (upci::emulation::emu::frame_counts(card).received != before + kBatch && !deadline.expired())
+    upci::sleep_for(1ms);
   must(nic.rx_burst(packets) == kBatch, "frames are missing");
   nic.free(packets);
 }
