@@ -148,7 +148,9 @@ def qemu_arguments(pairs, overlay_file=None, remap=True):
     overlay_file: a file of OVERLAY_BYTES, or none and no such device. remap: whether the IOMMU remaps interrupts.
     """
     half = MEMORY_MIB // NODES
-    arguments = ["-machine", "q35,kernel-irqchip=split", "-accel", "tcg,thread=multi", "-cpu", "max",
+    # With a thread for each CPU QEMU 7.2 sometimes crashes, and sometimes a CPU gets no interrupt of its timer any more, nor of
+    # devices (the kernel: "Possible timer handling issue"). One thread has neither, takes no longer, and leaves CPUs to others.
+    arguments = ["-machine", "q35,kernel-irqchip=split", "-accel", "tcg,thread=single", "-cpu", "max",
                  "-smp", f"{CPUS},sockets={NODES},cores={CPUS // NODES}", "-m", str(MEMORY_MIB)]
     for node, cpus in NODE_CPUS.items():
         arguments += ["-object", f"memory-backend-ram,id=memory{node},size={half}M",

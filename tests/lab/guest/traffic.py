@@ -13,8 +13,9 @@ def check_counts(lab, outcome, count):
     lab.check(found == wanted, lambda: f"{found} instead of {wanted}\n{outcome}")
 
 
-def net_test(lab, a, b, count, *options, words="", timeout=120):
-    """Runs it between two bound functions and checks the counts: (Outcome, Watched)."""
+def net_test(lab, a, b, count, *options, words="", timeout=90):
+    """Runs it between two bound functions and checks the counts: (Outcome, Watched). timeout: less than the case's, so that what
+    hangs is shown."""
     process = upci.Process("net", "test", f"{a}{words}", f"{b}{words}", "--frames", count, *options)
     outcome, seen = upci.watch(process, (a, b), timeout)
     check_counts(lab, outcome, count)

@@ -93,7 +93,9 @@ class Session:
         left = deadline - time.monotonic()
         if left <= 0:
             self._ask_for_blocked_tasks()
-            raise GuestLost("the guest did not answer in time (below: its blocked tasks, if it could still list them)")
+            self._ask_for_interrupts()
+            raise GuestLost("the guest did not answer in time (below: its blocked tasks, if it could still list them, and "
+                            "what QEMU says of each CPU's interrupts)")
         ready, _, _ = select.select([self._qemu.console, self._qemu.channel], [], [], min(left, 1.0))
         for source in ready:
             received = os.read(source.fileno(), 65536)
@@ -122,6 +124,15 @@ class Session:
                     if not received:
                         return
                     self._console += received
+        except (GuestLost, QmpError, OSError):
+            pass  # it was worth a try
+
+    def _ask_for_interrupts(self):
+        """Of each CPU, its local APIC: a timer that is not armed, or an interrupt that was never ended, is seen there."""
+        try:
+            for cpu in range(topology.CPUS):
+                told = self._qemu.qmp.call("human-monitor-command", timeout=2, **{"command-line": f"info lapic {cpu}"})
+                self._console += f"\nCPU {cpu}: {told}".encode()
         except (GuestLost, QmpError, OSError):
             pass  # it was worth a try
 
