@@ -41,14 +41,16 @@ if(UPCI_FUZZ AND NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   message(FATAL_ERROR "UPCI_FUZZ needs clang, for libFuzzer: use the preset fuzz")
 endif()
 
-# The optimizer is most of the time that a build takes: only what users run gets all of it. upci_sim_* and the sanitized
-# builds get a little (they execute much), test programs by themselves none.
+# The optimizer is most of the time that a build takes, and with a sanitizer the more: only what users run gets all of it.
+# upci_sim_* and sanitized libraries get a little (they execute much); test programs by themselves, and sanitized programs,
+# none.
 set(UPCI_SIM_OPTIONS $<$<CONFIG:Release>:-O1>)
+set(UPCI_TEST_OPTIONS $<$<CONFIG:Release>:-O0>)
 if(UPCI_SANITIZE)
   add_compile_options($<$<CONFIG:Release>:-O1>)
-  set(UPCI_TEST_OPTIONS "")
+  set(UPCI_PROGRAM_OPTIONS ${UPCI_TEST_OPTIONS})
 else()
-  set(UPCI_TEST_OPTIONS $<$<CONFIG:Release>:-O0>)
+  set(UPCI_PROGRAM_OPTIONS "")
 endif()
 
 if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
