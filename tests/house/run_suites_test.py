@@ -13,6 +13,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import run_suites  # noqa: E402
+import suites  # noqa: E402
 
 RUN = '<testcase name="p" status="run"/>'
 FAIL = '<testcase name="p" status="fail"><failure message=""/></testcase>'
@@ -30,8 +31,8 @@ class Counting(unittest.TestCase):
             file = Path(folder) / "p.xml"
             if xml:
                 file.write_text(f"<testsuites><testsuite>{''.join(cases)}</testsuite></testsuites>")
-            suite = run_suites.Suite("s")
-            run_suites.count_entry(suite, "p", ElementTree.fromstring(entry) if entry else None, file)
+            suite = suites.Suite("s")
+            suites.count_entry(suite, "p", ElementTree.fromstring(entry) if entry else None, file)
             return suite
 
     def assert_counts(self, suite, passed, failed, skipped):
@@ -63,22 +64,22 @@ class Counting(unittest.TestCase):
     def test_any_other_entry_counts_as_one(self):
         self.assert_counts(self.count(RUN, xml=False), 1, 0, 0)
 
-    def last_line(self, *suites):
+    def last_line(self, *found):
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
-            code = run_suites.report(list(suites))
+            code = run_suites.report(list(found))
         return code, output.getvalue().splitlines()[-1]
 
     def test_the_last_line_sums_up(self):
-        one = run_suites.Suite("one", passed=2, skipped=[("x", "why")])
-        two = run_suites.Suite("two", passed=3)
+        one = suites.Suite("one", passed=2, skipped=[("x", "why")])
+        two = suites.Suite("two", passed=3)
         self.assertEqual(self.last_line(one, two), (0, "5 passed, 0 failed, 1 skipped"))
         two.failed.append("y")
         self.assertEqual(self.last_line(one, two), (1, "5 passed, 1 failed, 1 skipped"))
 
     def test_a_run_of_nothing_fails(self):
         self.assertEqual(self.last_line(), (1, "0 passed, 0 failed, 0 skipped"))
-        self.assertEqual(self.last_line(run_suites.Suite("s", skipped=[("x", "why")]))[0], 1)
+        self.assertEqual(self.last_line(suites.Suite("s", skipped=[("x", "why")]))[0], 1)
 
 
 if __name__ == "__main__":
