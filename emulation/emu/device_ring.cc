@@ -115,15 +115,32 @@ bool DeviceRing::walk(const DmaAccess& dma, std::uint16_t head, Chain& chain, st
       chain.readable_bytes += desc.len;
     }
     if ((desc.flags & ring::kDescNext) == 0) return true;
+    // Section "Driver Requirements: The Virtqueue Descriptor Table": with IN_ORDER the next one is the neighbour, which of the last
+    // one is the first; the same in an indirect table, which has no neighbour of the last.
+    if (layout_.in_order && desc.next != next + 1 && (in_indirect || next + 1 != entries || desc.next != 0)) {
+      why = fmt::format("with IN_ORDER a chain goes on at descriptor {} after {}", desc.next, next);
+      return false;
+    }
     next = desc.next;
   }
 }
 
-bool DeviceRing::push(const DmaAccess& dma, std::uint32_t id, std::uint32_t len) noexcept {
+bool DeviceRing::write_used(const DmaAccess& dma, std::uint16_t place, std::uint32_t id, std::uint32_t len) noexcept {
   std::byte* const used = dma.at(layout_.used, ring::used_bytes(layout_.size), ring::kUsedAlign);
   if (used == nullptr) return false;
   const ring::UsedElement element{.id = id, .len = len};
-  std::memcpy(used + ring::kRingOffset + sizeof(element) * (used_ & (layout_.size - 1U)), &element, sizeof(element));
+  std::memcpy(used + ring::kRingOffset + sizeof(element) * (place & (layout_.size - 1U)), &element, sizeof(element));
+  return true;
+}
+
+bool DeviceRing::push(const DmaAccess& dma, std::uint32_t id, std::uint32_t len) noexcept {
+  if (!write_used(dma, used_, id, len)) return false;
+  ++used_;
+  return true;
+}
+
+bool DeviceRing::push_in_batch(const DmaAccess& dma, std::uint32_t id) noexcept {
+  if (!write_used(dma, published_, id, 0)) return false;
   ++used_;
   return true;
 }

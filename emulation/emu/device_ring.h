@@ -36,6 +36,7 @@ class DeviceRing {
     std::uint64_t used = 0;
     bool event_idx = false;
     bool indirect = false;
+    bool in_order = false;
   };
   enum class Pop { kEmpty, kChain, kBroken };
 
@@ -54,6 +55,9 @@ class DeviceRing {
   /// by `extra` more than it should (a fault). False when the ring's memory is gone.
   bool push(const DmaAccess& dma, std::uint32_t id, std::uint32_t len) noexcept;
   bool publish(const DmaAccess& dma, std::uint16_t extra = 0) noexcept;
+  /// IN_ORDER: the same for a chain that the device only read. Of those that are published together only the last one is named,
+  /// where the first one would have been. Not in a queue with push(). Section "In-order use of descriptors".
+  bool push_in_batch(const DmaAccess& dma, std::uint32_t id) noexcept;
   /// Whether the driver wants an interrupt for what was published since the last call.
   bool wants_interrupt(const DmaAccess& dma) noexcept;
 
@@ -62,6 +66,7 @@ class DeviceRing {
 
  private:
   bool walk(const DmaAccess& dma, std::uint16_t head, Chain& chain, std::string& why) const;
+  bool write_used(const DmaAccess& dma, std::uint16_t place, std::uint32_t id, std::uint32_t len) noexcept;
 
   Layout layout_;
   std::uint16_t last_avail_ = 0;  // the next entry of avail to be looked at

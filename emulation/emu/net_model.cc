@@ -26,6 +26,7 @@ constexpr std::size_t kBacklog = 4096;
 constexpr platform::Nanoseconds kFirstRetry = std::chrono::microseconds(50);
 constexpr platform::Nanoseconds kLastRetry = std::chrono::milliseconds(5);
 constexpr std::size_t kVlanTag = 4;
+constexpr std::size_t kLongestPacket = 65535;  // IP has no longer one
 
 }  // namespace
 
@@ -40,6 +41,12 @@ std::size_t NetModel::header_bytes() const noexcept {
 std::size_t NetModel::max_frame() const noexcept {
   if (options_.mtu == 0) return net::kMaxFrame + kVlanTag;
   return std::size_t{options_.mtu} + net::kEthernetHeaderBytes + kVlanTag;
+}
+
+/// A frame that is to be cut is as long as a packet can be.
+std::size_t NetModel::max_sent() const noexcept {
+  if (!core_.has_feature(virtio::spec::net_feature::kHostUso)) return max_frame();
+  return kLongestPacket + net::kEthernetHeaderBytes + kVlanTag;
 }
 
 void NetModel::reset() noexcept {
@@ -78,6 +85,13 @@ NetModel::Next NetModel::run() {
 bool NetModel::transmit(const DmaAccess& dma) {
   VirtQueue& queue = core_.queue_at(net::kTransmitQueue);
   if (!queue.enabled || !queue.kicked) return false;
+  const bool more = transmit_some(dma, queue);
+  if (publishes_each() || !core_.live()) return more;
+  // With IN_ORDER one used element stands for all that are shown together.
+  return core_.publish(dma, net::kTransmitQueue) && more;
+}
+
+bool NetModel::transmit_some(const DmaAccess& dma, VirtQueue& queue) {
   if (pending_ && !flush_pending(dma)) return false;
   queue.ring.set_notifications(dma, false);
   for (int done = 0; done < kBatch; ++done) {
@@ -108,28 +122,40 @@ bool NetModel::transmit_one(const DmaAccess& dma, VirtQueue& queue) {
   Frame frame;
   if (!take_frame(dma, chain_, frame)) {
     ++stats_.dropped;
-    return core_.complete(dma, net::kTransmitQueue, chain_.head, 0);
+    return core_.complete(dma, net::kTransmitQueue, chain_.head, 0, publishes_each());
   }
-  const Sent sent = put_on_wire(frame);
-  if (sent == Sent::kNoRoom) {
-    pending_ = Pending{.head = chain_.head, .frame = std::move(frame)};
-    retry_ = kFirstRetry;
-    return false;
-  }
-  ++(sent == Sent::kYes ? stats_.sent : stats_.dropped);
-  return core_.complete(dma, net::kTransmitQueue, chain_.head, 0);
+  pending_ = Pending{.head = chain_.head, .frames = as_received(std::move(frame))};
+  retry_ = kFirstRetry / 2;  // each try without room doubles it
+  return flush_pending(dma);
 }
 
+/// False when the wire is full, or the device broken.
 bool NetModel::flush_pending(const DmaAccess& dma) {
-  const Sent sent = put_on_wire(pending_->frame);
-  if (sent == Sent::kNoRoom) {
-    retry_ = std::min(2 * retry_, kLastRetry);
-    return false;
+  for (; pending_->next < pending_->frames.size(); ++pending_->next) {
+    const Sent sent = put_on_wire(pending_->frames[pending_->next]);
+    if (sent == Sent::kNoRoom) {
+      retry_ = std::min(2 * retry_, kLastRetry);
+      return false;
+    }
+    ++(sent == Sent::kYes ? stats_.sent : stats_.dropped);
   }
-  ++(sent == Sent::kYes ? stats_.sent : stats_.dropped);
   const std::uint16_t head = pending_->head;
   pending_.reset();
-  return core_.complete(dma, net::kTransmitQueue, head, 0);
+  return core_.complete(dma, net::kTransmitQueue, head, 0, publishes_each());
+}
+
+bool NetModel::publishes_each() const noexcept { return !core_.has_feature(virtio::spec::feature::kInOrder); }
+
+/// As it comes to the other side: on a wire finished, and so by the loopback, unless the driver takes over what is left to do.
+std::vector<Frame> NetModel::as_received(Frame frame) const {
+  namespace net_feature = virtio::spec::net_feature;
+  const std::uint32_t needed = frame.header.gso_type == net::kGsoNone ? net_feature::kGuestCsum
+                               : frame.ipv6()                         ? net_feature::kGuestUso6
+                                                                      : net_feature::kGuestUso4;
+  if (!frame.finished() && (wire_ || !core_.has_feature(needed))) return finish(frame);
+  std::vector<Frame> whole;
+  whole.push_back(std::move(frame));
+  return whole;
 }
 
 /// Copies a frame out of the driver's buffers. False, with the violation noted, when it is none.
@@ -139,31 +165,45 @@ bool NetModel::take_frame(const DmaAccess& dma, const Chain& chain, Frame& frame
     core_.violation(fmt::format("a frame to send of {} bytes, header included", chain.readable_bytes));
     return false;
   }
-  if (chain.readable_bytes > header + max_frame()) {
+  if (chain.readable_bytes > header + max_sent()) {
     core_.violation(
-        fmt::format("a frame to send of {} bytes where {} are allowed", chain.readable_bytes - header, max_frame()));
+        fmt::format("a frame to send of {} bytes where {} are allowed", chain.readable_bytes - header, max_sent()));
     return false;
   }
   if (!chain.writable.empty()) core_.violation("a device-writable buffer in the transmit queue");
   check_header_layout(chain.readable.front());
 
-  frame.resize(chain.readable_bytes);
+  frame.bytes.resize(chain.readable_bytes);
   std::size_t at = 0;
   for (const Chain::Segment& segment : chain.readable) {
     const std::byte* const from = dma.at(segment.iova, segment.len);
     if (from == nullptr) return false;  // pop() has seen it under the same hold
-    std::memcpy(frame.data() + at, from, segment.len);
+    std::memcpy(frame.bytes.data() + at, from, segment.len);
     at += segment.len;
   }
-  net::Header sent{};
-  std::memcpy(&sent, frame.data(), std::min(header, sizeof(sent)));
-  // Section "Packet Transmission": without the offloads flags and gso_type are 0, and so is num_buffers.
-  if (sent.flags != 0 || sent.gso_type != net::kGsoNone || sent.num_buffers != 0) {
+  std::memcpy(&frame.header, frame.bytes.data(), std::min(header, sizeof(frame.header)));
+  frame.bytes.erase(frame.bytes.begin(), frame.bytes.begin() + static_cast<std::ptrdiff_t>(header));
+  return check_header(frame);
+}
+
+/// False, with the violation noted, where what it asks for cannot be done.
+bool NetModel::check_header(Frame& frame) {
+  namespace net_feature = virtio::spec::net_feature;
+  const net::Header& sent = frame.header;
+  const unsigned flags = core_.has_feature(net_feature::kCsum) ? net::kHeaderNeedsCsum : 0U;
+  const bool cut = sent.gso_type == net::kGsoUdpL4 && core_.has_feature(net_feature::kHostUso);
+  // Section "Packet Transmission": without the offloads flags and gso_type are 0, and so is num_buffers, always.
+  if ((sent.flags & ~flags) != 0 || (sent.gso_type != net::kGsoNone && !cut) || sent.num_buffers != 0) {
     core_.violation(fmt::format("a frame's header asks for what was not negotiated: flags {:#x}, gso {:#x}, buffers {}",
                                 sent.flags, sent.gso_type, sent.num_buffers));
+    frame.header = {};
+    return true;
   }
-  frame.erase(frame.begin(), frame.begin() + static_cast<std::ptrdiff_t>(header));
-  return true;
+  const std::string_view wrong = misfit(frame);
+  if (wrong.empty() && (!frame.finished() || frame.bytes.size() <= max_frame())) return true;
+  core_.violation(fmt::format("a frame of {} bytes, of which {}", frame.bytes.size(),
+                              wrong.empty() ? "only one that is to be cut may have so many" : wrong));
+  return false;
 }
 
 /// Section "Legacy Interface: Framing Requirements": without ANY_LAYOUT the header has a descriptor of its own.
@@ -183,7 +223,7 @@ NetModel::Sent NetModel::put_on_wire(Frame& frame) {
     return Sent::kYes;
   }
   for (;;) {
-    if (::send(wire_.get(), frame.data(), frame.size(), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) {
+    if (::send(wire_.get(), frame.bytes.data(), frame.bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) {
       platform::fd_signalled();
       return Sent::kYes;
     }

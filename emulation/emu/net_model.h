@@ -11,6 +11,7 @@
 
 #include "base/platform.h"
 #include "base/unique_fd.h"
+#include "emulation/emu/offload.h"
 #include "emulation/emu/virtio_core.h"
 
 namespace upci::inline UPCI_VARIANT::emulation::emu {
@@ -25,8 +26,6 @@ struct Stats {
 /// Protected as a whole by the device's mutex.
 class NetModel {
  public:
-  using Frame = std::vector<std::byte>;
-
   /// Without a wire each frame sent comes back as one received.
   NetModel(const Options& options, VirtioCore& core, DmaTable& dma, UniqueFd wire);
 
@@ -49,14 +48,19 @@ class NetModel {
   enum class Sent { kYes, kNoRoom, kNobody };
   struct Pending {
     std::uint16_t head = 0;
-    Frame frame;
+    std::vector<Frame> frames;  // one, or the pieces of a long one
+    std::size_t next = 0;       // of them
   };
 
   bool transmit(const DmaAccess& dma);
+  bool transmit_some(const DmaAccess& dma, VirtQueue& queue);
   bool transmit_one(const DmaAccess& dma, VirtQueue& queue);
   bool take_frame(const DmaAccess& dma, const Chain& chain, Frame& frame);
+  bool check_header(Frame& frame);
+  std::vector<Frame> as_received(Frame frame) const;
   Sent put_on_wire(Frame& frame);
   bool flush_pending(const DmaAccess& dma);
+  bool publishes_each() const noexcept;
 
   bool receive(const DmaAccess& dma);
   bool next_frame();
@@ -67,6 +71,7 @@ class NetModel {
 
   std::size_t header_bytes() const noexcept;
   std::size_t max_frame() const noexcept;
+  std::size_t max_sent() const noexcept;
 
   const Options& options_;
   VirtioCore& core_;
@@ -83,7 +88,7 @@ class NetModel {
   Chain chain_;                     // these three are kept for their memory
   std::vector<Chain> buffers_;
   std::size_t buffers_used_ = 0;
-  Frame staging_;
+  std::vector<std::byte> staging_;
   Stats stats_;
 };
 

@@ -62,7 +62,7 @@ bool NetModel::next_frame() {
       ++stats_.dropped;
       continue;
     }
-    held_.emplace(staging_.begin(), staging_.begin() + got);
+    held_ = Frame{.bytes = {staging_.begin(), staging_.begin() + got}};
     return true;
   }
   return false;
@@ -71,16 +71,13 @@ bool NetModel::next_frame() {
 /// Puts `held_` into the driver's buffers. False when it has to wait for buffers, or was dropped.
 bool NetModel::deliver(const DmaAccess& dma, VirtQueue& queue) {
   const std::size_t header = header_bytes();
-  if (!collect_buffers(dma, queue, header + held_->size())) return false;
+  if (!collect_buffers(dma, queue, header + held_->bytes.size())) return false;
 
   staging_.assign(header, std::byte{0});
-  if (header == net::kHeaderBytes) {
-    // Section "Processing of Incoming Packets": num_buffers counts the chains; 1 without MRG_RXBUF.
-    net::Header made{};
-    made.num_buffers = static_cast<std::uint16_t>(buffers_used_);
-    std::memcpy(staging_.data(), &made, sizeof(made));
-  }
-  staging_.insert(staging_.end(), held_->begin(), held_->end());
+  // Section "Processing of Incoming Packets": num_buffers, where the header has it, counts the chains; 1 without MRG_RXBUF.
+  held_->header.num_buffers = static_cast<std::uint16_t>(buffers_used_);
+  std::memcpy(staging_.data(), &held_->header, std::min(header, sizeof held_->header));
+  staging_.insert(staging_.end(), held_->bytes.begin(), held_->bytes.end());
   held_.reset();
   fill_buffers(dma);
   ++stats_.received;

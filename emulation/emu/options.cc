@@ -26,6 +26,8 @@ constexpr WordInfo kWords[] = {
     {"notification_data=on|off", "whether it offers NOTIFICATION_DATA (off)"},
     {"order_platform=on|off", "whether it offers ORDER_PLATFORM (off)"},
     {"ring_reset=on|off", "whether it offers RING_RESET (off)"},
+    {"in_order=on|off", "whether it offers IN_ORDER, and then gives back what was sent in batches (off)"},
+    {"uso=on|off", "whether it offers HOST_USO, GUEST_USO4 and GUEST_USO6, with CSUM and GUEST_CSUM (off)"},
     {"fault_ms=N", "how late the fault status-slow is, in milliseconds (1200)"},
 };
 
@@ -127,6 +129,10 @@ Result<void> take_word(const Word& word, Options& options) {
     UPCI_TRY_ASSIGN(options.order_platform, choice(word, "on", "off"));
   } else if (word.key == "ring_reset") {
     UPCI_TRY_ASSIGN(options.ring_reset, choice(word, "on", "off"));
+  } else if (word.key == "in_order") {
+    UPCI_TRY_ASSIGN(options.in_order, choice(word, "on", "off"));
+  } else if (word.key == "uso") {
+    UPCI_TRY_ASSIGN(options.uso, choice(word, "on", "off"));
   } else if (word.key == "fault_ms") {
     if (options.fault != Fault::kStatusSlow) return bad_value(word, "only for fault=status-slow");
     UPCI_TRY_ASSIGN(const std::uint32_t ms, number(word, 1, 600'000));

@@ -28,10 +28,12 @@ struct Options {
   bool mrg_rxbuf = true;
   bool event_idx = true;
   bool indirect_desc = true;
-  bool access_platform = true;  // modern interface only, as the three that follow
+  bool access_platform = true;  // modern interface only, as those that follow
   bool notification_data = false;
   bool order_platform = false;
   bool ring_reset = false;
+  bool in_order = false;
+  bool uso = false;  // with the checksums that it rests on
   Fault fault = Fault::kNone;
   platform::Nanoseconds fault_delay = std::chrono::milliseconds(1200);
   int node = 0;

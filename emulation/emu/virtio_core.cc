@@ -19,6 +19,11 @@ namespace net = virtio::spec::net;
 namespace net_feature = virtio::spec::net_feature;
 using virtio::spec::mask_of;
 
+// Section "Feature bit requirements": USO rests on the checksums.
+constexpr std::uint64_t kSegmentation = mask_of(net_feature::kCsum) | mask_of(net_feature::kHostUso) |
+                                        mask_of(net_feature::kGuestCsum) | mask_of(net_feature::kGuestUso4) |
+                                        mask_of(net_feature::kGuestUso6);
+
 /// What a device shows that firmware has driven and not reset.
 constexpr std::uint8_t kLeftByFirmware =
     status::kAcknowledge | status::kDriver | status::kDriverOk | status::kFeaturesOk;
@@ -139,6 +144,8 @@ std::uint64_t VirtioCore::offered(Via via) const noexcept {
   if (options_.notification_data) bits |= mask_of(feature::kNotificationData);
   if (options_.order_platform) bits |= mask_of(feature::kOrderPlatform);
   if (options_.ring_reset) bits |= mask_of(feature::kRingReset);
+  if (options_.in_order) bits |= mask_of(feature::kInOrder);
+  if (options_.uso) bits |= kSegmentation;
   return bits;
 }
 

@@ -96,6 +96,8 @@ class VirtioCore {
   /// Returns a chain to the driver, who sees it and those before it once `publish` is true. False when the ring's
   /// memory is gone; the device is broken then.
   bool complete(const DmaAccess& dma, std::uint16_t queue, std::uint16_t head, std::uint32_t len, bool publish = true);
+  /// Shows the driver what was completed and not published. False as above.
+  bool publish(const DmaAccess& dma, std::uint16_t queue);
   /// The driver broke the rules in memory: the device stops and, where it can, asks to be reset.
   void break_down(const std::string& why);
 
@@ -113,6 +115,7 @@ class VirtioCore {
   bool accept_features();
   bool may_go_live(Via via);
   bool start_queue(std::uint16_t index, VirtQueue& queue);
+  bool lose_ring(const DmaAccess& dma, std::uint16_t index);  // false
   void config_interrupt();
 
   const Options& options_;

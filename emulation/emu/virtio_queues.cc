@@ -112,7 +112,8 @@ bool VirtioCore::start_queue(std::uint16_t index, VirtQueue& queue) {
                     .avail = queue.driver,
                     .used = queue.device,
                     .event_idx = has_feature(feature::kEventIdx),
-                    .indirect = has_feature(feature::kIndirectDesc)});
+                    .indirect = has_feature(feature::kIndirectDesc),
+                    .in_order = has_feature(feature::kInOrder)});
   queue.enabled = true;
   return true;
 }
@@ -183,14 +184,26 @@ bool VirtioCore::complete(const DmaAccess& dma, std::uint16_t index, std::uint16
                           bool publish) {
   VirtQueue& queue = queues_[index];
   std::uint32_t id = head;
-  std::uint16_t extra = 0;
   if (options_.fault == Fault::kUsedIdOutOfRange) id = queue.size + 7U;
-  if (options_.fault == Fault::kUsedIndexJump) extra = static_cast<std::uint16_t>(queue.size + 1U);
   if (index == virtio::spec::net::kReceiveQueue) {
     if (options_.fault == Fault::kUsedLenOutOfRange) len = kAbsurdLength;
     if (options_.fault == Fault::kUsedLenShort) len = kShortLength;
   }
-  if (queue.ring.push(dma, id, len) && (!publish || queue.ring.publish(dma, extra))) return true;
+  // What was only read has no length to be told: with IN_ORDER the last one of a batch stands for all of it.
+  const bool batched = has_feature(feature::kInOrder) && index == virtio::spec::net::kTransmitQueue;
+  const bool pushed = batched ? queue.ring.push_in_batch(dma, id) : queue.ring.push(dma, id, len);
+  if (!pushed) return lose_ring(dma, index);
+  return !publish || this->publish(dma, index);
+}
+
+bool VirtioCore::publish(const DmaAccess& dma, std::uint16_t index) {
+  VirtQueue& queue = queues_[index];
+  const bool jumps = options_.fault == Fault::kUsedIndexJump;
+  return queue.ring.publish(dma, jumps ? static_cast<std::uint16_t>(queue.size + 1U) : 0) || lose_ring(dma, index);
+}
+
+bool VirtioCore::lose_ring(const DmaAccess& dma, std::uint16_t index) {
+  const VirtQueue& queue = queues_[index];
   break_down(
       fmt::format("the used ring of queue {}: {}", index, dma.why_not(queue.device, ring::used_bytes(queue.size))));
   return false;

@@ -14,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -134,6 +135,10 @@ class Bench {
   std::shared_ptr<pci::Backend> backend;  // as it was opened, without the observers
   std::shared_ptr<pci::Device> device;
 };
+
+inline bool has_feature(const device::Report& report, std::string_view name) {
+  return std::ranges::find(report.features, name) != report.features.end();
+}
 
 inline std::string describe(const device::Report& report) {
   return report.result + " at " + report.step + "/" + report.reg + (report.error ? ": " + report.error->message() : "");

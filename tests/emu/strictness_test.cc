@@ -191,9 +191,9 @@ TEST(EmuStrictness, MixingTheInterfaces) {
 // In memory: the device stops and asks to be reset.
 
 void breaks_the_device(std::string_view word, const std::function<void(TinyDriver&)>& wrong,
-                       std::uint64_t features = TinyDriver::kUsual) {
+                       std::uint64_t features = TinyDriver::kUsual, std::string_view words = "") {
   each_run([&] {
-    TinyDriver driver(open_device());
+    TinyDriver driver(open_device(words));
     driver.bring_up(features);
     wrong(driver);
     expect_violation(driver, word);
@@ -252,6 +252,15 @@ TEST(EmuStrictness, AChainThatLeavesTheTable) {
     send_descriptor(driver,
                     {.addr = driver.queue(kTx).buffers->iova(), .len = 1, .flags = vring::kDescNext, .next = 16});
   });
+}
+TEST(EmuStrictness, AChainOutOfSequenceWithInOrder) {
+  const auto skips_one = [](TinyDriver& driver) {
+    const std::uint64_t iova = driver.queue(kTx).buffers->iova();
+    driver.set_descriptor(kTx, 2, {.addr = iova, .len = 64, .flags = 0, .next = 0});
+    send_descriptor(driver, {.addr = iova, .len = 12, .flags = vring::kDescNext, .next = 2});
+  };
+  breaks_the_device("IN_ORDER", skips_one, TinyDriver::kUsual | vspec::mask_of(vspec::feature::kInOrder),
+                    "in_order=on");
 }
 TEST(EmuStrictness, AHeadBeyondTheQueue) {
   breaks_the_device("names descriptor", [](TinyDriver& driver) { driver.make_available(kTx, TinyDriver::kSize); });
