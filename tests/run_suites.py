@@ -2,16 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the presets, runs their suites and counts every single test. tools/test calls this; see its --help.
 
-Two lanes. In the first one the suites run that are about real time: one program at a time, with the machine to themselves as
-far as that goes. What has time runs beside it, one thing after another and with less of a claim to the CPUs: the builds for the
-sanitizers, the laboratory's guests, what is simulated, counted, compiled or looked over.
+The suites that are about real time run one program at a time, with the machine to themselves as far as that goes. What has time
+runs beside them with less of a claim to the CPUs, two things at once: the builds for the sanitizers, the laboratory's guests, what
+is simulated, counted, compiled or looked over.
 """
 
 import argparse
-import os
 import shutil
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -21,9 +20,7 @@ from suites import BUILD, ROOT, Suite, note  # noqa: E402
 
 QUICK_LABELS = ["unit", "sim", "cli", "house"]
 # Suites of real threads and real time: their bounds are on this machine's clock.
-FIRST_LANE = {"unit", "qemu", "real", "cli"}
-# In the other lane: these are many programs that do nothing but compute.
-SEVERAL_AT_ONCE = {"sim", "house", "fuzz", "instructions"}
+REAL_TIME = {"unit", "qemu", "real", "cli"}
 BUILDING, BESIDE = 19, 10  # how nice
 # Without these the run was no run. (The simulated variant is single-threaded and not built for tsan.)
 REQUIRED = {"release": {"unit", "sim", "house", "mutations"}, "asan": {"unit", "sim"}, "tsan": {"unit", "mutations"}}
@@ -32,14 +29,13 @@ REQUIRED = {"release": {"unit", "sim", "house", "mutations"}, "asan": {"unit", "
 class Runner:
     def __init__(self, logs):
         self._logs = logs
-        self._beside = ThreadPoolExecutor(1)
+        self._beside = ThreadPoolExecutor(2)
         self._suites = []  # Suite, or what will be one
 
     def run(self, presets, labels, checks):
         """All of these presets' suites with these labels (None: all), and these checks."""
-        builds = {}
-        for place, preset in enumerate(presets):  # the first one at once, the others while its suites run
-            builds[preset] = (self._beside.submit(suites.build, preset, self._logs, BUILDING if place else 0))
+        builds = {preset: Future() for preset in presets}
+        self._beside.submit(self._build, builds)
         for place, preset in enumerate(presets):
             broken = builds[preset].result()
             if broken:
@@ -53,17 +49,23 @@ class Runner:
         self._beside.shutdown()
         return [suite if isinstance(suite, Suite) else suite.result() for suite in self._suites]
 
+    def _build(self, builds):
+        """One after another: the first at once, the others while suites run."""
+        for place, (preset, built) in enumerate(builds.items()):
+            try:
+                built.set_result(suites.build(preset, self._logs, BUILDING if place else 0))
+            except BaseException as error:  # who waits for it gets it
+                built.set_exception(error)
+
     def _run_preset(self, preset, labels):
         by_label = suites.by_label(preset, labels)
         required = REQUIRED[preset] if labels is None else REQUIRED[preset] & set(labels)
         for label in sorted(required - set(by_label)):
             self._suites.append(Suite(f"{preset} {label}", failed=[f"{preset}: there is no test labelled {label}"]))
         # The laboratory is the longest, so it comes first.
-        for label in sorted(set(by_label) - FIRST_LANE, key=lambda label: (label != "lab", label)):
-            jobs = (os.cpu_count() or 1) if label in SEVERAL_AT_ONCE else 1
-            self._suites.append(self._beside.submit(
-                suites.run_suite, preset, label, by_label[label], self._logs, jobs, BESIDE))
-        for label in sorted(set(by_label) & FIRST_LANE):
+        for label in sorted(set(by_label) - REAL_TIME, key=lambda label: (label != "lab", label)):
+            self._suites.append(self._beside.submit(suites.run_suite, preset, label, by_label[label], self._logs, BESIDE))
+        for label in sorted(set(by_label) & REAL_TIME):
             self._suites.append(suites.run_suite(preset, label, by_label[label], self._logs))
 
     def _check(self, checks):

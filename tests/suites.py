@@ -118,7 +118,7 @@ def _folder_for(preset, label):
     return folder
 
 
-def run_suite(preset, label, names, logs, jobs=1, niceness=0):
+def run_suite(preset, label, names, logs, niceness=0):
     suite = Suite(f"{preset} {label}")
     note(f"== {suite.name}: {len(names)} programs")
     results = BUILD[preset] / "test-results"
@@ -129,7 +129,7 @@ def run_suite(preset, label, names, logs, jobs=1, niceness=0):
     junit.unlink(missing_ok=True)
     start = time.monotonic()
     run(_tsan_prefix(preset) +
-        ["ctest", "--test-dir", _folder_for(preset, label), "-R", "^(" + "|".join(names) + ")$", "-j", str(jobs),
+        ["ctest", "--test-dir", _folder_for(preset, label), "-R", "^(" + "|".join(names) + ")$",
          "--output-on-failure", "--output-junit", junit], log, None if preset == "release" else sanitizer_environment(),
         niceness)
     suite.seconds = time.monotonic() - start
