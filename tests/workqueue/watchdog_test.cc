@@ -14,7 +14,7 @@ TEST(Watchdog, AStallReportSaysWhetherTheCpuItselfRuns) {
         options.report = reports.sink();
         auto engine = make_engine(std::move(options));
         Counter behind;
-        Occupied spinning(*engine, 1);  // yields, so the CPU runs others
+        Occupied spinning(*engine, 1);                                   // yields, so the CPU runs others
         const std::size_t before = reports.count(Report::Kind::kStall);  // on a busy machine it came late
         engine->queue_work_on(1, engine->system_wq(), behind.work);
         ASSERT_TRUE(eventually([&] { return reports.count(Report::Kind::kStall) > before; }));

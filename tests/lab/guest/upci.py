@@ -149,7 +149,7 @@ class Watched:
 
 def is_worker(thread):
     """upci's workers say in their name which CPU they belong to: kworker/CPU:NUMBER."""
-    return thread.name.startswith("kworker/")
+    return re.match(r"kworker/\d+:\d+", thread.name) is not None
 
 
 def workers(seen):
