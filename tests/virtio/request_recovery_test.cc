@@ -210,7 +210,7 @@ TEST_P(RequestReset, OneThatDoesNotEndFailsTheDeviceAndItsMemoryStaysWithIt) {
 TEST_P(RequestReset, ALostRequestsMemoryServesAgainAfterIt) {
   simulate([shape = GetParam()] {
     RigBench bench(shape, kSmall, OnTrouble::kReset);
-    for (std::size_t i = 0; i < 4; ++i) {
+    while (bench.requests->stats().submitted < 4) {  // on a busy machine one's time may be over before its turn comes
       Probe probe;
       EXPECT_EQ(bench.run(probe, 10ms).error().verdict, Verdict::kStuck);
     }
