@@ -37,7 +37,7 @@ TEST(Quarantine, MemoryOfAFailedProbeIsFreedOnceTheDeviceIsProvenQuiet) {
     auto context = make_context();
     auto device = make_device(*context, "fake:quiet", takes_memory_and_fails);
     device->status.store(1);
-    EXPECT_EQ(context->probe(device, 5ms).result, "stuck");
+    EXPECT_EQ(context->probe(device, 50ms).result, "stuck");
     EXPECT_EQ(device->dma().live(), 0);
     EXPECT_EQ(device::quarantine::totals().regions, before.regions);
   });
@@ -50,7 +50,7 @@ TEST(Quarantine, MemoryOfADeviceThatIsNotProvenQuietStaysAndIsCounted) {
     auto device = make_device(*context, "fake:loud", takes_memory_and_fails);
     device->control().can_be_quiet.store(false);
     device->status.store(1);
-    const Report report = context->probe(device, 5ms);
+    const Report report = context->probe(device, 50ms);
     EXPECT_EQ(report.result, "stuck");
     EXPECT_TRUE(std::ranges::any_of(
         report.notes, [](const std::string& note) { return note.find("quarantine") != std::string::npos; }));
@@ -113,7 +113,7 @@ TEST(Quarantine, ASuccessfulSecondProbeDoesNotFreeWhatTheFirstLeftBehind) {
     });
     device->control().can_be_quiet.store(false);
     device->status.store(1);
-    EXPECT_EQ(context->probe(device, 5ms).result, "stuck");
+    EXPECT_EQ(context->probe(device, 50ms).result, "stuck");
     fails.store(false);
     EXPECT_EQ(context->probe(device, 1s).result, "ok");
     EXPECT_GE(device->dma().live(), 2);  // what is bound, and what the first probe left
