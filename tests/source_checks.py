@@ -13,10 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "house"))
 import source_tree  # noqa: E402
-from suites import BUILD, ROOT, Suite, note, run, tail  # noqa: E402
+from suites import BUILD, IDLE, ROOT, Suite, note, run, tail  # noqa: E402
 
 TIDY_FOLDERS = ["base", "workqueue", "device", "pci", "vfio", "virtio", "emulation", "drivers"]
-_NICENESS = 19
 
 
 def check_format(logs):
@@ -27,7 +26,7 @@ def check_format(logs):
     log.unlink(missing_ok=True)
     suite = Suite("format")
     for at in range(0, len(sources), 50):
-        if run(["clang-format-19", "--dry-run", "-Werror", *sources[at:at + 50]], log, niceness=_NICENESS) == 0:
+        if run(["clang-format-19", "--dry-run", "-Werror", *sources[at:at + 50]], log, prefix=IDLE) == 0:
             suite.passed += len(sources[at:at + 50])
             continue
         for source in sources[at:at + 50]:  # which ones
@@ -72,7 +71,7 @@ def _tidy(source, entry, rules):
     known = _clean_mark(entry, rules)
     if known and known.is_file():
         return None
-    done = subprocess.run(["nice", "-n", str(_NICENESS), "clang-tidy-19", "-p", BUILD["tsan"], "--quiet", source], cwd=ROOT,
+    done = subprocess.run([*IDLE, "clang-tidy-19", "-p", BUILD["tsan"], "--quiet", source], cwd=ROOT,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
         return done.stdout.decode(errors="replace")
@@ -87,7 +86,7 @@ def _clean_mark(entry, rules):
     words = shlex.split(entry["command"])
     compiler = next(place for place, word in enumerate(words) if "clang++" in word)
     words = words[compiler:words.index("-o")] + ["-E", "-C", entry["file"]]
-    text = subprocess.run(["nice", "-n", str(_NICENESS), *words], cwd=entry["directory"], stdin=subprocess.DEVNULL,
+    text = subprocess.run([*IDLE, *words], cwd=entry["directory"], stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
     if text.returncode != 0:
         return None
