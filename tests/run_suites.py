@@ -40,12 +40,12 @@ class Runner:
         self._beside.submit(self._build, builds)
         for place, preset in enumerate(presets):
             broken = builds[preset].result()
+            if place == len(presets) - 1:
+                self._check(checks)  # tidy configures a preset: not while one is built
             if broken:
                 self._suites.append(broken)
             else:
                 self._run_preset(preset, labels)
-            if place == 0:
-                self._check(checks)
         if not presets:
             self._check(checks)
         self._beside.shutdown()

@@ -40,9 +40,9 @@ def check_format(logs):
 
 
 def check_tidy(logs):
-    """clang-tidy over the libraries, as the tsan preset compiles them; one test per file. About 5 s a file and core: the
-    command line and the tests are left out to keep this below four minutes on two cores. A file that was clean, and has not
-    changed, nor what it includes, is clean."""
+    """clang-tidy over the libraries, as the tsan preset compiles them; one test per file. About 5 s a file and core:
+    that is why the command line and the tests are left out. A file that was clean, and has not changed, nor what it includes,
+    is clean."""
     suite = Suite("tidy")
     note("== tidy")
     start = time.monotonic()

@@ -210,10 +210,11 @@ TEST_P(RequestReset, OneThatDoesNotEndFailsTheDeviceAndItsMemoryStaysWithIt) {
 TEST_P(RequestReset, ALostRequestsMemoryServesAgainAfterIt) {
   simulate([shape = GetParam()] {
     RigBench bench(shape, kSmall, OnTrouble::kReset);
-    while (bench.requests->stats().submitted < 4) {  // on a busy machine one's time may be over before its turn comes
+    ASSERT_TRUE(eventually([&] {  // on a busy machine one's time may be over before its turn comes
       Probe probe;
       EXPECT_EQ(bench.run(probe, 10ms).error().verdict, Verdict::kStuck);
-    }
+      return bench.requests->stats().submitted == 4;
+    }));
     answer_all(bench);
     bench.rig->the_status.fetch_or(kNeedsReset);
     // There is no slot left: it waits until the reset has brought them back.

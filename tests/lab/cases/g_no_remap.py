@@ -28,7 +28,7 @@ def intremap_off(lab):
     log.close()
 
 
-@case("unsafe-interrupts", boot="no-remap", timeout=90)
+@case("unsafe-interrupts", boot="no-remap", timeout=120)
 def unsafe_interrupts(lab):
     """The same with vfio_iommu_type1's allow_unsafe_interrupts=1: frames pass"""
     a, b = lab.nics["modern-0"], lab.nics["modern-1"]
