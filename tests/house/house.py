@@ -19,6 +19,7 @@ RULES = {
     "length": layout.check_length,
     "pragma_once": layout.check_pragma_once,
     "tests": layout.check_tests,
+    "own_header": layout.check_own_header,
     "public_headers": layout.check_public_headers,
 }
 

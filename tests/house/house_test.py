@@ -162,6 +162,12 @@ class Layout(HouseTest):
         self.write("base/x.cc", "int x;\n" * (layout.MAX_LINES + 1))
         self.assert_one(layout.check_length(self.root), "base/x.cc")
 
+    def test_a_source_that_does_not_include_its_header_first_is_refused(self):
+        self.write("base/a.cc", '// #include "base/a.h"\n#include <vector>\n#include "base/a.h"\n')
+        self.assert_one(layout.check_own_header(self.root), "base/a.cc", '"base/a.h"')
+        self.write("base/a.cc", '// What it is.\n#include "base/a.h"\n\n#include <vector>\n')
+        self.assertEqual(layout.check_own_header(self.root), [])
+
     def test_a_header_without_pragma_once_is_refused(self):
         self.write("base/x.h", "// #pragma once\n")
         self.assert_one(layout.check_pragma_once(self.root), "base/x.h")

@@ -14,6 +14,9 @@ MAX_LINES = 450
 # Included behind #if defined(UPCI_SIM) only, and the simulated variant is not installed.
 OF_THE_SIMULATED_VARIANT = {"base/platform/sim.h"}
 
+# base/platform.h chooses one of the two platforms; their sources include the choice.
+OF_THE_PLATFORM = ("base/platform/",)
+
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"(?P<path>[^"]+)"', re.MULTILINE)
 
 
@@ -57,6 +60,20 @@ def check_tests(root):
         if path.parts[0] == "tests" and path.name.endswith("_test.cc")
         and not re.search(r"^(?:TEST|TEST_F|TEST_P|TYPED_TEST|TYPED_TEST_P)\(", read(root, path), re.MULTILINE)
     ]
+
+
+def check_own_header(root):
+    """x.cc includes x.h first, so that its compilation shows that x.h compiles alone (CMakeLists.txt relies on it)."""
+    problems, known = [], {str(path) for path in files(root)}
+    for path in files(root):
+        header = str(path.with_suffix(".h"))
+        if path.suffix != ".cc" or header not in known or str(path).startswith(OF_THE_PLATFORM):
+            continue
+        text = without_comments(read(root, path))
+        first = re.search(r"^[ \t]*#[^\n]*", text, re.MULTILINE)
+        if first is None or first[0] != f'#include "{header}"':
+            problems.append(f'{path}:1: "{header}" is not its first include: it could lean on what stands before it')
+    return problems
 
 
 def check_public_headers(root, list_file):
