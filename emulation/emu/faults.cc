@@ -43,7 +43,8 @@ constexpr FaultInfo kFaults[] = {
     {Fault::kUsedLenOutOfRange, "used-len-out-of-range", "used elements of the receive queue claim 4 GiB - 1", "ok"},
     {Fault::kUsedLenShort, "used-len-short", "used elements of the receive queue are shorter than the frame's header",
      "ok"},
-    {Fault::kUsedIndexJump, "used-index-jump", "the used index runs ahead by more than the queue's size", "ok"},
+    {Fault::kUsedIndexJump, "used-index-jump",
+     "the used index runs ahead by more than the queue's size; in a packed ring what was used is used once more", "ok"},
 };
 
 }  // namespace

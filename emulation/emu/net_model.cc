@@ -76,7 +76,7 @@ NetModel::Next NetModel::run() {
   if (pending_) next.alarm = platform::Clock::now() + retry_;
   for (const std::uint16_t index : {net::kReceiveQueue, net::kTransmitQueue}) {
     VirtQueue& queue = core_.queue_at(index);
-    if (core_.live() && queue.enabled && queue.ring.wants_interrupt(dma)) core_.interrupt(index);
+    if (core_.live() && queue.enabled && queue.ring->wants_interrupt(dma)) core_.interrupt(index);
   }
   return next;
 }
@@ -93,7 +93,7 @@ bool NetModel::transmit(const DmaAccess& dma) {
 
 bool NetModel::transmit_some(const DmaAccess& dma, VirtQueue& queue) {
   if (pending_ && !flush_pending(dma)) return false;
-  queue.ring.set_notifications(dma, false);
+  queue.ring->set_notifications(dma, false);
   for (int done = 0; done < kBatch; ++done) {
     // The loopback wire is full: receive() makes room, and the notification that it waits for starts both again.
     if (!wire_ && backlog_.size() >= kBacklog) return false;
@@ -105,15 +105,15 @@ bool NetModel::transmit_some(const DmaAccess& dma, VirtQueue& queue) {
 /// Returns false when the queue is empty, the wire full, or the device broken.
 bool NetModel::transmit_one(const DmaAccess& dma, VirtQueue& queue) {
   std::string why;
-  DeviceRing::Pop pop = queue.ring.pop(dma, chain_, why);
+  DeviceRing::Pop pop = queue.ring->pop(dma, chain_, why);
   if (pop == DeviceRing::Pop::kEmpty) {
-    queue.ring.set_notifications(dma, true);
-    pop = queue.ring.pop(dma, chain_, why);
+    queue.ring->set_notifications(dma, true);
+    pop = queue.ring->pop(dma, chain_, why);
     if (pop == DeviceRing::Pop::kEmpty) {
       queue.kicked = false;
       return false;
     }
-    queue.ring.set_notifications(dma, false);
+    queue.ring->set_notifications(dma, false);
   }
   if (pop == DeviceRing::Pop::kBroken) {
     core_.break_down("transmit queue: " + why);
@@ -122,9 +122,9 @@ bool NetModel::transmit_one(const DmaAccess& dma, VirtQueue& queue) {
   Frame frame;
   if (!take_frame(dma, chain_, frame)) {
     ++stats_.dropped;
-    return core_.complete(dma, net::kTransmitQueue, chain_.head, 0, publishes_each());
+    return core_.complete(dma, net::kTransmitQueue, chain_.id, 0, publishes_each());
   }
-  pending_ = Pending{.head = chain_.head, .frames = as_received(std::move(frame))};
+  pending_ = Pending{.id = chain_.id, .frames = as_received(std::move(frame))};
   retry_ = kFirstRetry / 2;  // each try without room doubles it
   return flush_pending(dma);
 }
@@ -139,9 +139,9 @@ bool NetModel::flush_pending(const DmaAccess& dma) {
     }
     ++(sent == Sent::kYes ? stats_.sent : stats_.dropped);
   }
-  const std::uint16_t head = pending_->head;
+  const ChainId id = pending_->id;
   pending_.reset();
-  return core_.complete(dma, net::kTransmitQueue, head, 0, publishes_each());
+  return core_.complete(dma, net::kTransmitQueue, id, 0, publishes_each());
 }
 
 bool NetModel::publishes_each() const noexcept { return !core_.has_feature(virtio::spec::feature::kInOrder); }

@@ -47,7 +47,7 @@ class NetModel {
  private:
   enum class Sent { kYes, kNoRoom, kNobody };
   struct Pending {
-    std::uint16_t head = 0;
+    ChainId id;
     std::vector<Frame> frames;  // one, or the pieces of a long one
     std::size_t next = 0;       // of them
   };

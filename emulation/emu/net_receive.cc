@@ -87,13 +87,14 @@ bool NetModel::deliver(const DmaAccess& dma, VirtQueue& queue) {
 /// Pops chains until `need` bytes fit. False when there are too few (they are given back), or the frame was dropped.
 bool NetModel::collect_buffers(const DmaAccess& dma, VirtQueue& queue, std::size_t need) {
   const bool mergeable = core_.has_feature(virtio::spec::net_feature::kMrgRxbuf);
+  const std::uint16_t begin = queue.ring->position();
   bool asked = false;
   buffers_used_ = 0;
   for (std::size_t room = 0; room < need;) {
     if (buffers_used_ == buffers_.size()) buffers_.emplace_back();
     Chain& chain = buffers_[buffers_used_];
     std::string why;
-    const DeviceRing::Pop pop = queue.ring.pop(dma, chain, why);
+    const DeviceRing::Pop pop = queue.ring->pop(dma, chain, why);
     if (pop == DeviceRing::Pop::kBroken) {
       core_.break_down("receive queue: " + why);
       return false;
@@ -101,11 +102,11 @@ bool NetModel::collect_buffers(const DmaAccess& dma, VirtQueue& queue, std::size
     if (pop == DeviceRing::Pop::kEmpty) {
       // Ask to be told of new buffers, and look once more: they may have come in between.
       if (!std::exchange(asked, true)) {
-        queue.ring.set_notifications(dma, true);
+        queue.ring->set_notifications(dma, true);
         continue;
       }
-      queue.ring.unpop(static_cast<std::uint16_t>(buffers_used_));
-      if (buffers_used_ == queue.ring.size()) {
+      queue.ring->rewind(begin);
+      if (buffers_used_ == queue.size) {
         core_.violation(fmt::format("all buffers of the receive queue together are too small for {} bytes", need));
         held_.reset();
         ++stats_.dropped;
@@ -122,7 +123,7 @@ bool NetModel::collect_buffers(const DmaAccess& dma, VirtQueue& queue, std::size
     const bool too_small = mergeable ? chain.writable_bytes < net::kHeaderBytes : room < need;
     if (too_small) {
       core_.violation(fmt::format("a receive buffer of {} bytes is too small for {}", chain.writable_bytes, need));
-      queue.ring.unpop(static_cast<std::uint16_t>(buffers_used_));
+      queue.ring->rewind(begin);
       held_.reset();
       ++stats_.dropped;
       return false;
@@ -146,7 +147,7 @@ void NetModel::fill_buffers(const DmaAccess& dma) {
     }
     // The buffers of one frame become visible together: the driver finds as many as num_buffers says.
     const bool last = i + 1 == buffers_used_;
-    if (!core_.complete(dma, net::kReceiveQueue, buffers_[i].head, written, last)) return;
+    if (!core_.complete(dma, net::kReceiveQueue, buffers_[i].id, written, last)) return;
   }
 }
 

@@ -16,7 +16,7 @@ constexpr WordInfo kWords[] = {
     {"transitional", "both"},
     {"mac=XX:XX:XX:XX:XX:XX", "the MAC address (default: made from the URI)"},
     {"mtu=N", "offers MTU with this value, 68 to 65521"},
-    {"queue_size=N", "descriptors per queue, a power of two up to 32768 (256)"},
+    {"queue_size=N", "descriptors per queue up to 32768, without packed=on a power of two (256)"},
     {"vectors=N", "MSI-X vectors, up to 32; 0 gives one INTx line (3)"},
     {"link=up|down", "the link's state (up)"},
     {"mrg_rxbuf=on|off", "whether MRG_RXBUF is offered (on)"},
@@ -26,6 +26,7 @@ constexpr WordInfo kWords[] = {
     {"notification_data=on|off", "whether it offers NOTIFICATION_DATA (off)"},
     {"order_platform=on|off", "whether it offers ORDER_PLATFORM (off)"},
     {"ring_reset=on|off", "whether it offers RING_RESET (off)"},
+    {"packed=on|off", "whether it offers RING_PACKED (off)"},
     {"in_order=on|off", "whether it offers IN_ORDER, and then gives back what was sent in batches (off)"},
     {"uso=on|off", "whether it offers HOST_USO, GUEST_USO4 and GUEST_USO6, with CSUM and GUEST_CSUM (off)"},
     {"fault_ms=N", "how late the fault status-slow is, in milliseconds (1200)"},
@@ -108,7 +109,6 @@ Result<void> take_word(const Word& word, Options& options) {
     options.mtu = static_cast<std::uint16_t>(mtu);
   } else if (word.key == "queue_size") {
     UPCI_TRY_ASSIGN(const std::uint32_t size, number(word, 1, virtio::spec::ring::kMaxSize));
-    if (!virtio::spec::ring::is_valid_size(size)) return bad_value(word, "a power of two up to 32768");
     options.queue_size = static_cast<std::uint16_t>(size);
   } else if (word.key == "vectors") {
     UPCI_TRY_ASSIGN(const std::uint32_t vectors, number(word, 0, kMaxVectors));
@@ -129,6 +129,8 @@ Result<void> take_word(const Word& word, Options& options) {
     UPCI_TRY_ASSIGN(options.order_platform, choice(word, "on", "off"));
   } else if (word.key == "ring_reset") {
     UPCI_TRY_ASSIGN(options.ring_reset, choice(word, "on", "off"));
+  } else if (word.key == "packed") {
+    UPCI_TRY_ASSIGN(options.packed, choice(word, "on", "off"));
   } else if (word.key == "in_order") {
     UPCI_TRY_ASSIGN(options.in_order, choice(word, "on", "off"));
   } else if (word.key == "uso") {
@@ -157,6 +159,14 @@ Result<Options> parse_options(const DeviceSpec& spec) {
   options.node = spec.node;
   UPCI_TRY_ASSIGN(options.fault, parse_fault(spec.fault));
   for (const Word& word : spec.words) UPCI_TRY(take_word(word, options));
+  if (!virtio::spec::ring::is_valid_size(options.queue_size) && (!options.packed || options.has_legacy())) {
+    return fail(Errc::kInvalid, "split rings cannot have " + std::to_string(options.queue_size) + " descriptors",
+                "queue_size is a power of two, but for a modern device with packed=on");
+  }
+  if (options.packed && options.fault == Fault::kQueueSizeOdd) {
+    return fail(Errc::kInvalid, "packed rings may have any size, so that '" + spec.fault + "' is no fault of theirs",
+                "leave out 'packed=on'");
+  }
   const FaultInfo* const fault = find_fault(options.fault);
   if (fault != nullptr && fault->modern_only && !options.has_modern()) {
     return fail(Errc::kInvalid, "a legacy device cannot have the fault '" + spec.fault + "'",

@@ -33,6 +33,7 @@ struct Options {
   bool order_platform = false;
   bool ring_reset = false;
   bool in_order = false;
+  bool packed = false;
   bool uso = false;  // with the checksums that it rests on
   Fault fault = Fault::kNone;
   platform::Nanoseconds fault_delay = std::chrono::milliseconds(1200);

@@ -144,6 +144,7 @@ std::uint64_t VirtioCore::offered(Via via) const noexcept {
   if (options_.notification_data) bits |= mask_of(feature::kNotificationData);
   if (options_.order_platform) bits |= mask_of(feature::kOrderPlatform);
   if (options_.ring_reset) bits |= mask_of(feature::kRingReset);
+  if (options_.packed) bits |= mask_of(feature::kRingPacked);
   if (options_.in_order) bits |= mask_of(feature::kInOrder);
   if (options_.uso) bits |= kSegmentation;
   return bits;

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -30,9 +31,9 @@ struct VirtQueue {
   std::uint64_t driver = 0;
   std::uint64_t device = 0;
   bool enabled = false;
-  bool kicked = false;     // the driver has notified, and the device has not looked since
-  bool was_reset = false;  // by RING_RESET: it may be set up again
-  DeviceRing ring;         // started when enabled
+  bool kicked = false;               // the driver has notified, and the device has not looked since
+  bool was_reset = false;            // by RING_RESET: it may be set up again
+  std::unique_ptr<DeviceRing> ring;  // made when enabled
 };
 
 /// Protected as a whole by the device's mutex.
@@ -95,7 +96,7 @@ class VirtioCore {
   device::DmaKind dma_kind() const noexcept;
   /// Returns a chain to the driver, who sees it and those before it once `publish` is true. False when the ring's
   /// memory is gone; the device is broken then.
-  bool complete(const DmaAccess& dma, std::uint16_t queue, std::uint16_t head, std::uint32_t len, bool publish = true);
+  bool complete(const DmaAccess& dma, std::uint16_t queue, ChainId id, std::uint32_t len, bool publish = true);
   /// Shows the driver what was completed and not published. False as above.
   bool publish(const DmaAccess& dma, std::uint16_t queue);
   /// The driver broke the rules in memory: the device stops and, where it can, asks to be reset.
@@ -114,6 +115,7 @@ class VirtioCore {
   void check_status_write(Via via, std::uint8_t value, std::uint8_t added);
   bool accept_features();
   bool may_go_live(Via via);
+  bool is_valid_size(std::uint16_t size) const noexcept;
   bool start_queue(std::uint16_t index, VirtQueue& queue);
   bool lose_ring(const DmaAccess& dma, std::uint16_t index);  // false
   void config_interrupt();

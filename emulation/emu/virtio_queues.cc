@@ -6,6 +6,7 @@
 
 #include "emulation/emu/virtio_core.h"
 #include "virtio/spec/features.h"
+#include "virtio/spec/packed_ring.h"
 #include "virtio/spec/ring.h"
 #include "virtio/spec/status.h"
 
@@ -68,8 +69,8 @@ void VirtioCore::write_queue_size(Via via, std::uint16_t index, std::uint16_t si
   VirtQueue* const queue = queue_for_setup(via, index, "queue_size");
   if (queue == nullptr) return;
   // Section "Common configuration structure layout": "The driver MUST NOT write a value which is not a power of 2 to
-  // queue_size." Nor one above what the device offers.
-  if (!ring::is_valid_size(size) || size > max_queue_size()) {
+  // queue_size.", but for packed rings. Nor one above what the device offers.
+  if (!is_valid_size(size) || size > max_queue_size()) {
     violation(fmt::format("queue_size {} is written where {} is offered", size, max_queue_size()));
     return;
   }
@@ -85,35 +86,36 @@ void VirtioCore::write_queue_vector(Via via, std::uint16_t index, std::uint16_t 
   queue->vector = takes ? vector : vpci::kNoVector;
 }
 
+bool VirtioCore::is_valid_size(std::uint16_t size) const noexcept {
+  return has_feature(feature::kRingPacked) ? virtio::spec::packed::is_valid_size(size) : ring::is_valid_size(size);
+}
+
 bool VirtioCore::start_queue(std::uint16_t index, VirtQueue& queue) {
-  if (!ring::is_valid_size(queue.size)) {
+  if (!is_valid_size(queue.size)) {
     violation(fmt::format("queue {} is enabled with a size of {}", index, queue.size));
     return false;
   }
-  if (queue.descriptors % ring::kDescriptorAlign != 0 || queue.driver % ring::kAvailAlign != 0 ||
-      queue.device % ring::kUsedAlign != 0) {
-    violation(fmt::format("the rings of queue {} are not aligned: {:#x}, {:#x}, {:#x}", index, queue.descriptors,
-                          queue.driver, queue.device));
-    return false;
-  }
+  const DeviceRing::Layout layout{.packed = has_feature(feature::kRingPacked),
+                                  .size = queue.size,
+                                  .descriptors = queue.descriptors,
+                                  .driver = queue.driver,
+                                  .device = queue.device,
+                                  .event_idx = has_feature(feature::kEventIdx),
+                                  .indirect = has_feature(feature::kIndirectDesc),
+                                  .in_order = has_feature(feature::kInOrder)};
   const DmaAccess dma(dma_, dma_kind());
-  const struct {
-    std::uint64_t iova, len;
-  } parts[] = {{queue.descriptors, ring::descriptors_bytes(queue.size)},
-               {queue.driver, ring::avail_bytes(queue.size)},
-               {queue.device, ring::used_bytes(queue.size)}};
-  for (const auto& part : parts) {
-    if (dma.at(part.iova, part.len) != nullptr) continue;
-    violation(fmt::format("the rings of queue {}: {}", index, dma.why_not(part.iova, part.len)));
-    return false;
+  for (const DeviceRing::Area& area : DeviceRing::areas(layout)) {
+    if (area.iova % area.align != 0) {
+      violation(fmt::format("the rings of queue {} are not aligned: {:#x}, {:#x}, {:#x}", index, queue.descriptors,
+                            queue.driver, queue.device));
+      return false;
+    }
+    if (dma.at(area.iova, area.bytes) == nullptr) {
+      violation(fmt::format("the rings of queue {}: {}", index, dma.why_not(area.iova, area.bytes)));
+      return false;
+    }
   }
-  queue.ring.start({.size = queue.size,
-                    .descriptors = queue.descriptors,
-                    .avail = queue.driver,
-                    .used = queue.device,
-                    .event_idx = has_feature(feature::kEventIdx),
-                    .indirect = has_feature(feature::kIndirectDesc),
-                    .in_order = has_feature(feature::kInOrder)});
+  queue.ring = DeviceRing::make(layout);
   queue.enabled = true;
   return true;
 }
@@ -159,10 +161,10 @@ void VirtioCore::notify(Via via, std::uint16_t index, std::uint16_t position) {
   if (index < kQueues && queues_[index].enabled) {
     const DmaAccess dma(dma_, dma_kind());
     // Whoever notifies has made nothing available since: section "Driver Notifications".
-    const std::optional<std::uint16_t> avail = queues_[index].ring.avail_index(dma);
-    if (avail && *avail != position) {
-      violation(fmt::format("a notification says that queue {} stands at {}, its available index is {}", index,
-                            position, *avail));
+    const std::optional<std::uint16_t> found = queues_[index].ring->driver_position(dma);
+    if (found && *found != position) {
+      violation(
+          fmt::format("a notification says that queue {} stands at {}, its ring says {}", index, position, *found));
     }
   }
   notify(via, index);
@@ -180,32 +182,28 @@ void VirtioCore::reset_queue(std::uint16_t index) {
   queue_resets_ |= 1U << index;
 }
 
-bool VirtioCore::complete(const DmaAccess& dma, std::uint16_t index, std::uint16_t head, std::uint32_t len,
-                          bool publish) {
+bool VirtioCore::complete(const DmaAccess& dma, std::uint16_t index, ChainId id, std::uint32_t len, bool publish) {
   VirtQueue& queue = queues_[index];
-  std::uint32_t id = head;
-  if (options_.fault == Fault::kUsedIdOutOfRange) id = queue.size + 7U;
+  if (options_.fault == Fault::kUsedIdOutOfRange) id.id = static_cast<std::uint16_t>(queue.size + 7U);
   if (index == virtio::spec::net::kReceiveQueue) {
     if (options_.fault == Fault::kUsedLenOutOfRange) len = kAbsurdLength;
     if (options_.fault == Fault::kUsedLenShort) len = kShortLength;
   }
   // What was only read has no length to be told: with IN_ORDER the last one of a batch stands for all of it.
   const bool batched = has_feature(feature::kInOrder) && index == virtio::spec::net::kTransmitQueue;
-  const bool pushed = batched ? queue.ring.push_in_batch(dma, id) : queue.ring.push(dma, id, len);
+  const bool pushed = batched ? queue.ring->push_in_batch(dma, id) : queue.ring->push(dma, id, len);
   if (!pushed) return lose_ring(dma, index);
   return !publish || this->publish(dma, index);
 }
 
 bool VirtioCore::publish(const DmaAccess& dma, std::uint16_t index) {
-  VirtQueue& queue = queues_[index];
-  const bool jumps = options_.fault == Fault::kUsedIndexJump;
-  return queue.ring.publish(dma, jumps ? static_cast<std::uint16_t>(queue.size + 1U) : 0) || lose_ring(dma, index);
+  return queues_[index].ring->publish(dma, options_.fault == Fault::kUsedIndexJump) || lose_ring(dma, index);
 }
 
 bool VirtioCore::lose_ring(const DmaAccess& dma, std::uint16_t index) {
-  const VirtQueue& queue = queues_[index];
-  break_down(
-      fmt::format("the used ring of queue {}: {}", index, dma.why_not(queue.device, ring::used_bytes(queue.size))));
+  const auto areas = DeviceRing::areas(queues_[index].ring->layout());
+  const DeviceRing::Area& used = queues_[index].ring->layout().packed ? areas[0] : areas[2];
+  break_down(fmt::format("what queue {} has used: {}", index, dma.why_not(used.iova, used.bytes)));
   return false;
 }
 

@@ -42,6 +42,12 @@ std::vector<Case> cases() {
       {"SmallLegacyQueues", {"legacy", "queue_size=4"}},
       {"LargeLegacyQueues", {"legacy", "queue_size=4096"}},
       {"LargeMtu", {"modern", "mtu=9000"}},
+      {"Packed", {"modern", "packed=on"}},
+      {"PackedDirectWithoutEventIdx", {"modern", "packed=on", "event_idx=off", "indirect_desc=off"}},
+      {"PackedBigPackets", {"modern", "packed=on", "mtu=9000", "mrg_rxbuf=off"}},
+      {"PackedDirectBigPackets", {"modern", "packed=on", "mtu=9000", "mrg_rxbuf=off", "indirect_desc=off"}},
+      {"SmallPackedQueues", {"modern", "packed=on", "queue_size=4"}},
+      {"OddPackedQueues", {"modern", "packed=on", "queue_size=37"}},
   };
   std::vector<Case> all;
   for (const Card& card : cards) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What no device model of QEMU's 7.2 offers, over the in-process card, which offers it on request: NOTIFICATION_DATA, ORDER_PLATFORM,
-// IN_ORDER, and UDP segmentation (USO) both ways.
+// IN_ORDER, each on split and packed rings, and UDP segmentation (USO) both ways.
 #include "tests/drivers/bench.h"
 #include "tests/drivers/packets.h"
 #include "virtio/spec/net.h"
@@ -10,14 +10,20 @@ namespace {
 
 namespace net = virtio::spec::net;
 
+std::string ring_name(const testing::TestParamInfo<const char*>& tested) {
+  return std::string_view(tested.param) == "packed=on" ? "Packed" : "Split";
+}
+
 // The card compares each notification with the ring; remove() fails where one was wrong.
-TEST(NotificationData, EachNotificationSaysWhereTheRingStands) {
+class NotificationData : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Rings, NotificationData, testing::Values("packed=off", "packed=on"), ring_name);
+
+TEST_P(NotificationData, EachNotificationSaysWhereTheRingStands) {
   run(10, [] {
-    for (const bool event_idx : {true, false}) {
+    for (const char* event_idx : {"event_idx=on", "event_idx=off"}) {
       Bench bench;
-      const device::Report report = bench.probe_emu(emu_spec({"modern", "notification_data=on", "order_platform=on",
-                                                              event_idx ? "event_idx=on" : "event_idx=off"}),
-                                                    bind(true), 10s);
+      const device::Report report = bench.probe_emu(
+          emu_spec({"modern", "notification_data=on", "order_platform=on", event_idx, GetParam()}), bind(true), 10s);
       ASSERT_EQ(report.result, "ok");
       EXPECT_TRUE(has_feature(report, "NOTIFICATION_DATA"));
       EXPECT_TRUE(has_feature(report, "ORDER_PLATFORM"));
@@ -32,13 +38,13 @@ TEST(NotificationData, EachNotificationSaysWhereTheRingStands) {
   });
 }
 
-TEST(NotificationData, DeclinedItIsNotUsed) {
+TEST_P(NotificationData, DeclinedItIsNotUsed) {
   run(2, [] {
     Bench bench;
     device::BindOptions options = bind(true);
     options.decline_features = {"NOTIFICATION_DATA", "ORDER_PLATFORM", "RING_RESET"};
     const device::Report report = bench.probe_emu(
-        emu_spec({"modern", "notification_data=on", "order_platform=on", "ring_reset=on"}), options, 10s);
+        emu_spec({"modern", "notification_data=on", "order_platform=on", "ring_reset=on", GetParam()}), options, 10s);
     ASSERT_EQ(report.result, "ok");
     EXPECT_FALSE(has_feature(report, "NOTIFICATION_DATA"));
     EXPECT_FALSE(has_feature(report, "ORDER_PLATFORM"));
@@ -49,17 +55,28 @@ TEST(NotificationData, DeclinedItIsNotUsed) {
 }
 
 // The card tells only the last one of the frames that it sent together, and takes no chain whose descriptors are out of order.
-class InOrder : public testing::TestWithParam<bool> {};
-INSTANTIATE_TEST_SUITE_P(Policies, InOrder, testing::Bool(), policy_name);
+class InOrder : public testing::TestWithParam<std::tuple<const char*, bool>> {
+ protected:
+  static const char* ring() { return std::get<0>(GetParam()); }
+  static bool observed() { return std::get<1>(GetParam()); }
+};
+INSTANTIATE_TEST_SUITE_P(RingsAndPolicies, InOrder,
+                         testing::Combine(testing::Values("packed=off", "packed=on"), testing::Bool()),
+                         [](const testing::TestParamInfo<std::tuple<const char*, bool>>& tested) {
+                           return std::string(std::string_view(std::get<0>(tested.param)) == "packed=on" ? "Packed"
+                                                                                                         : "Split") +
+                                  (std::get<1>(tested.param) ? "Observed" : "Plain");
+                         });
 
 TEST_P(InOrder, WhatIsUsedTogetherComesBackTogether) {
   for (const char* merges : {"mrg_rxbuf=on", "mrg_rxbuf=off"}) {
     for (const char* indirect : {"indirect_desc=on", "indirect_desc=off"}) {
       run(5, [&] {
         Bench bench;
-        const device::Report report =
-            bench.probe_emu(emu_spec({"modern", "in_order=on", "mtu=9000", merges, indirect}), bind(GetParam()), 10s);
+        const device::Report report = bench.probe_emu(
+            emu_spec({"modern", "in_order=on", "mtu=9000", merges, indirect, ring()}), bind(observed()), 10s);
         ASSERT_TRUE(report.ok()) << describe(report);
+        EXPECT_EQ(has_feature(report, "RING_PACKED"), ring() == std::string_view("packed=on"));
         EXPECT_TRUE(has_feature(report, "IN_ORDER"));
 #if defined(UPCI_SIM)
         loop_polled(*bench.nic(), {.frames = 600, .length = 60, .longest = 9014});
@@ -79,9 +96,9 @@ TEST_P(InOrder, WhatIsUsedTogetherComesBackTogether) {
 TEST_P(InOrder, DeclinedEachIsToldByItself) {
   run(5, [] {
     Bench bench;
-    device::BindOptions options = bind(GetParam());
+    device::BindOptions options = bind(observed());
     options.decline_features = {"IN_ORDER"};
-    const device::Report report = bench.probe_emu(emu_spec({"modern", "in_order=on"}), options, 10s);
+    const device::Report report = bench.probe_emu(emu_spec({"modern", "in_order=on", ring()}), options, 10s);
     ASSERT_TRUE(report.ok()) << describe(report);
     EXPECT_FALSE(has_feature(report, "IN_ORDER"));
     loop_polled(*bench.nic(), {.frames = 600});

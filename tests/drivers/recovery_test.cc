@@ -6,13 +6,19 @@
 namespace upci::inline UPCI_VARIANT::driver_tests {
 namespace {
 
-class Recovery : public testing::TestWithParam<bool> {
+struct RecoveryCase {
+  std::string name;
+  std::vector<std::string> words;
+  bool observed;
+};
+
+class Recovery : public testing::TestWithParam<RecoveryCase> {
  protected:
   template <class F>
   void with_nic(F body) {
     run(20, [&] {
       Bench bench;
-      ASSERT_EQ(bench.probe_emu(emu_spec({"modern"}), bind(GetParam()), 10s).result, "ok");
+      ASSERT_EQ(bench.probe_emu(emu_spec(GetParam().words), bind(GetParam().observed), 10s).result, "ok");
       virtio_net::Nic* nic = bench.nic();
       ASSERT_NE(nic, nullptr);
       body(*nic, bench);
@@ -32,7 +38,11 @@ class Recovery : public testing::TestWithParam<bool> {
     return true;
   }
 };
-INSTANTIATE_TEST_SUITE_P(Policies, Recovery, testing::Bool(), policy_name);
+INSTANTIATE_TEST_SUITE_P(Cards, Recovery,
+                         testing::Values(RecoveryCase{"SplitPlain", {"modern"}, false},
+                                         RecoveryCase{"SplitObserved", {"modern"}, true},
+                                         RecoveryCase{"PackedObserved", {"modern", "packed=on"}, true}),
+                         [](const testing::TestParamInfo<RecoveryCase>& tested) { return tested.param.name; });
 
 TEST_P(Recovery, PolledTrafficGoesOnAndEachFrameIsAccountedFor) {
   with_nic([](virtio_net::Nic& nic, Bench& bench) {
@@ -111,7 +121,7 @@ TEST_P(Recovery, WhoWaitsForRoomIsNotForgotten) {
 TEST_P(Recovery, ARemovalInTheMiddleOfItLeavesNothingBehind) {
   run(50, [&] {
     Bench bench;
-    ASSERT_EQ(bench.probe_emu(emu_spec({"modern"}), bind(GetParam()), 10s).result, "ok");
+    ASSERT_EQ(bench.probe_emu(emu_spec(GetParam().words), bind(GetParam().observed), 10s).result, "ok");
     send(*bench.nic(), 0, 8, 60);
     emulation::emu::request_reset(*bench.backend);
     bench.remove();

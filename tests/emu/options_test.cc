@@ -29,6 +29,8 @@ TEST(EmuOptions, WrongWordsAndValuesAreInvalidAndTheAdviceNamesWhatIsAllowed) {
       {"mtu=", ""},
       {"queue_size=0", ""},
       {"queue_size=100", "power"},
+      {"queue_size=100,packed=on,transitional", "power"},
+      {"packed=on,fault=queue-size-odd", "packed=on"},
       {"queue_size=65536", ""},
       {"queue_size=-1", ""},
       {"vectors=33", "32"},
