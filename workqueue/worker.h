@@ -60,7 +60,9 @@ class Worker final : public BlockingObserver {
   WorkerPool* pool_;                        // C; a rescuer's: S, under both pools' locks in turn
   const unsigned id_;                       // C: the lowest number that no other worker of its pool has
   const bool rescuer_;                      // C
-  platform::Thread thread_;                 // C
+  platform::Thread thread_;                 // P, and no lock once it is made
+  bool made_ = false;                       // P: whoever makes it has done so, or could not
+  bool passed_by_ = false;                  // P: the pool ended before: nobody joins it
   platform::ThreadId thread_id_ = 0;        // P
   Completion exited_;                       // its own rules; the thread's last act
   platform::Atomic<bool> inside_{false};    // A: it is in an item's function, and not on its way in or out

@@ -199,6 +199,7 @@ Result<void> WorkerPool::create_worker() {
     thread = platform::Thread::create(std::move(options), body);
   }
   std::lock_guard guard(lock_);
+  raw->made_ = true;
   if (!thread) {
     nr_idle_.fetch_sub(1, std::memory_order_seq_cst);
     nr_workers_--;
@@ -206,6 +207,7 @@ Result<void> WorkerPool::create_worker() {
     return std::unexpected(std::move(thread).error());
   }
   raw->thread_ = std::move(*thread);
+  if (raw->passed_by_) raw->thread_.detach();
   return {};
 }
 
@@ -229,7 +231,7 @@ unsigned WorkerPool::free_id() const {
 // Workers that were culled, or written off and have come back, end by themselves; nobody else joins them.
 void WorkerPool::reap() {
   std::erase_if(workers_, [](const std::unique_ptr<Worker>& worker) {
-    if (!worker->exited_.is_complete()) return false;
+    if (!worker->made_ || !worker->exited_.is_complete()) return false;
     if (worker->thread_.joinable()) worker->thread_.join();
     return true;
   });
@@ -340,7 +342,11 @@ std::size_t WorkerPool::join(Deadline deadline) {
       worker = workers_[i].get();
     }
     const bool exited = worker->exited_.wait(deadline);
-    if (!worker->thread_.joinable()) continue;
+    {
+      std::lock_guard guard(lock_);
+      worker->passed_by_ = true;
+      if (!worker->made_ || !worker->thread_.joinable()) continue;
+    }
     if (exited) {
       worker->thread_.join();
     } else {

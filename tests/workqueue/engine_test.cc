@@ -308,6 +308,21 @@ TEST(Engine, EndsWhileAnItemStillRuns) {
       5);
 }
 
+// Whoever makes a worker may be passed by when there is no time left: what it makes is nobody's then, and ends by itself.
+TEST(Engine, EndsWhileAWorkerIsBeingMade) {
+  QuietLog quiet;
+  under_many_schedules(
+      [] {
+        auto ended = std::make_shared<platform::Atomic<int>>(0);
+        {
+          auto engine = *Engine::create({.topology = small_topology(), .teardown = 0ns});
+          static_cast<void>(engine->work_on_cpu(0, Deadline::after(0ns), [ended] { ended->store(1); }));
+        }
+        EXPECT_TRUE(eventually([&] { return ended.use_count() == 1; }));
+      },
+      100);
+}
+
 TEST(Engine, DropsWhatIsPendingWhenItEnds) {
   under_many_schedules(
       [] {
