@@ -149,6 +149,8 @@ void RequestDevice::reopen() {
   resets_.fetch_add(1, std::memory_order_acq_rel);
   blocked_.store(0, std::memory_order_seq_cst);
   set_gates(RequestQueue::Gate::kOpen);
+  // What the device said meanwhile was passed over: that it wants to be reset again, or that its configuration has changed.
+  if (vectors_) (*vectors_)[kConfigVector].queue(config_work_);
 }
 
 Result<void> RequestDevice::freeze(Deadline deadline) {

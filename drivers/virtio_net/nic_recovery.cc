@@ -56,6 +56,8 @@ void NicBase::recover(Work&) {
   blocked_.fetch_and(~kRecovering, std::memory_order_seq_cst);
   resume_pairs();
   wake_transmitter();
+  // What the card said meanwhile was passed over: that it wants to be reset again, or that its link has changed.
+  if (vectors_) queue_config_work();
 }
 
 // Section "Virtqueue Reset". A device that has set DEVICE_NEEDS_RESET wants more than that.
