@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "emulation/qemu/guest_ram.h"
+#include "emulation/guest_ram.h"
 
 #include <fmt/format.h>
 #include <sys/mman.h>
@@ -9,7 +9,7 @@
 #include <cstring>
 #include <mutex>
 
-namespace upci::inline UPCI_VARIANT::emulation::qemu {
+namespace upci::inline UPCI_VARIANT::emulation {
 namespace {
 
 /// Parts are whole cache lines, so that no two of them share one.
@@ -76,7 +76,7 @@ Result<std::unique_ptr<device::DmaMemory>> GuestRam::alloc(const device::DmaRequ
 }
 
 Result<std::unique_ptr<device::DmaMemory>> GuestRam::register_memory(std::span<std::byte>, const device::DmaRequest&) {
-  return fail(Errc::kUnavailable, "a device of QEMU reaches the guest's RAM only, not memory of this process",
+  return fail(Errc::kUnavailable, "the device reaches the guest's RAM only, not other memory of this process",
               "allocate the memory from the device");
 }
 
@@ -97,4 +97,4 @@ void GuestRam::give_back(std::uint64_t start, std::uint64_t len) {
   free_.emplace(start, len);
 }
 
-}  // namespace upci::inline UPCI_VARIANT::emulation::qemu
+}  // namespace upci::inline UPCI_VARIANT::emulation

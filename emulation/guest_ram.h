@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The guest's RAM: a memfd that QEMU and this process both map. A device's address for it is its offset in the memfd.
+// The guest's RAM: a memfd that this process and another one map, QEMU or a vhost-user back end. A device's address for it is
+// its offset in the memfd.
 #pragma once
 
 #include <cstddef>
@@ -13,9 +14,9 @@
 #include "base/unique_fd.h"
 #include "device/dma.h"
 
-namespace upci::inline UPCI_VARIANT::emulation::qemu {
+namespace upci::inline UPCI_VARIANT::emulation {
 
-/// Hands out parts of the guest's RAM. Thread-safe. Each part keeps the mapping alive, also after QEMU has ended.
+/// Hands out parts of the guest's RAM. Thread-safe. Each part keeps the mapping alive, also after the other process has ended.
 ///
 /// DmaRequest::kind makes no difference (the machine has no IOMMU: every address is a physical one), nor does node (the
 /// RAM is one piece).
@@ -34,7 +35,7 @@ class GuestRam final : public device::DmaSpace, public std::enable_shared_from_t
   std::size_t size() const noexcept { return size_; }
 
   Result<std::unique_ptr<device::DmaMemory>> alloc(const device::DmaRequest& request) override;
-  /// Errors: always kUnavailable. QEMU can reach no memory but its own.
+  /// Errors: always kUnavailable. The other process can reach nothing else.
   Result<std::unique_ptr<device::DmaMemory>> register_memory(std::span<std::byte> memory,
                                                              const device::DmaRequest& request) override;
 
@@ -50,4 +51,4 @@ class GuestRam final : public device::DmaSpace, public std::enable_shared_from_t
   std::map<std::uint64_t, std::uint64_t> free_;  // mutex_; start -> length, no two of them touch
 };
 
-}  // namespace upci::inline UPCI_VARIANT::emulation::qemu
+}  // namespace upci::inline UPCI_VARIANT::emulation

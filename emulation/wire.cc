@@ -140,7 +140,7 @@ Result<UniqueFd> open_wire(const WireSpec& spec, Cables& cables) {
     case WireSpec::Kind::kVhostUser: break;
   }
   return fail(Errc::kInvalid, "an in-process device has no such wire",
-              "tap: and vhost-user: are for qemu:; this one takes loopback, cable:NAME or unix:PATH");
+              "tap: is for qemu:; this one takes loopback, cable:NAME, unix:PATH or vhost-user:PATH");
 }
 
 }  // namespace upci::inline UPCI_VARIANT::emulation

@@ -40,7 +40,7 @@ class Cables {
 /// The device's end of the wire: a non-blocking datagram socket, or none for loopback (the device sends back to itself, or
 /// its backend does). A unix: wire connects to a datagram socket that somebody has bound at the path, from an
 /// automatically bound address, so that the other side can answer. Errors: kUnavailable when nobody listens there; kInvalid for
-/// tap: and vhost-user:, which are QEMU's (qemu/netdev.h).
+/// tap:, which is QEMU's (qemu/netdev.h), and vhost-user:, which is no such socket.
 Result<UniqueFd> open_wire(const WireSpec& spec, Cables& cables);
 
 }  // namespace upci::inline UPCI_VARIANT::emulation

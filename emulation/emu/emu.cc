@@ -9,6 +9,11 @@ namespace upci::inline UPCI_VARIANT::emulation::emu {
 
 Result<std::shared_ptr<pci::Backend>> open(const DeviceSpec& spec, Cables& cables) {
   UPCI_TRY_ASSIGN(Options options, parse_options(spec));
+  if (spec.wire.kind == WireSpec::Kind::kVhostUser) {
+    UPCI_TRY_ASSIGN(std::unique_ptr<VhostUser> back_end, VhostUser::connect(spec.wire.name, VirtioCore::kQueues));
+    UPCI_TRY_ASSIGN(std::shared_ptr<Nic> nic, Nic::create(std::move(options), UniqueFd(), std::move(back_end)));
+    return nic;
+  }
   UPCI_TRY_ASSIGN(UniqueFd wire, open_wire(spec.wire, cables));
   UPCI_TRY_ASSIGN(std::shared_ptr<Nic> nic, Nic::create(std::move(options), std::move(wire)));
   return nic;

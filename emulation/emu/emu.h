@@ -17,7 +17,7 @@
 namespace upci::inline UPCI_VARIANT::emulation::emu {
 
 /// Makes the device. A device has one thread of its own until the backend is destroyed. Errors: kInvalid for a model,
-/// word, value, fault or cable that does not exist or does not fit; kUnavailable where nobody listens on a unix: wire;
+/// word, value, fault or cable that does not exist or does not fit; kUnavailable where nobody listens on a unix: or vhost-user: wire;
 /// kSystem.
 Result<std::shared_ptr<pci::Backend>> open(const DeviceSpec& spec, Cables& cables);
 

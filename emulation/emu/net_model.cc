@@ -33,6 +33,10 @@ constexpr std::size_t kLongestPacket = 65535;  // IP has no longer one
 NetModel::NetModel(const Options& options, VirtioCore& core, DmaTable& dma, UniqueFd wire)
     : options_(options), core_(core), dma_(dma), wire_(std::move(wire)), wire_readable_(bool(wire_)) {}
 
+Result<void> NetModel::watch(platform::EventQueue& events) {
+  return wire_ ? events.add(wire_.get(), 0) : Result<void>();
+}
+
 std::size_t NetModel::header_bytes() const noexcept {
   return net::header_bytes(core_.has_feature(virtio::spec::feature::kVersion1),
                            core_.has_feature(virtio::spec::net_feature::kMrgRxbuf));
@@ -49,13 +53,14 @@ std::size_t NetModel::max_sent() const noexcept {
   return kLongestPacket + net::kEthernetHeaderBytes + kVlanTag;
 }
 
-void NetModel::reset() noexcept {
+bool NetModel::reset() noexcept {
   receive_starved_ = false;
   header_layout_checked_ = false;
   pending_.reset();
   retry_ = {};
   backlog_.clear();
   held_.reset();
+  return true;
 }
 
 void NetModel::forget(std::uint32_t queues) noexcept {
@@ -66,7 +71,7 @@ void NetModel::forget(std::uint32_t queues) noexcept {
   if ((queues & (1U << virtio::spec::net::kReceiveQueue)) != 0) receive_starved_ = false;
 }
 
-NetModel::Next NetModel::run() {
+DataPath::Next NetModel::run() {
   Next next;
   if (!core_.live()) return next;
   const DmaAccess dma(dma_, core_.dma_kind());

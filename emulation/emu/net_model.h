@@ -11,38 +11,24 @@
 
 #include "base/platform.h"
 #include "base/unique_fd.h"
+#include "emulation/emu/data_path.h"
 #include "emulation/emu/offload.h"
 #include "emulation/emu/virtio_core.h"
 
 namespace upci::inline UPCI_VARIANT::emulation::emu {
 
-struct Stats {
-  std::uint64_t sent = 0;      // frames that went from the driver to the wire
-  std::uint64_t received = 0;  // frames that went from the wire to the driver
-  std::uint64_t dropped =
-      0;  // frames that could not be passed on: malformed, too long, no link, or the other side is gone
-};
-
 /// Protected as a whole by the device's mutex.
-class NetModel {
+class NetModel final : public DataPath {
  public:
   /// Without a wire each frame sent comes back as one received.
   NetModel(const Options& options, VirtioCore& core, DmaTable& dma, UniqueFd wire);
 
-  int wire_fd() const noexcept { return wire_.get(); }
-  void set_wire_readable() noexcept { wire_readable_ = true; }
-
-  struct Next {
-    bool again = false;                            // there is more to do at once
-    platform::TimePoint alarm = platform::kNever;  // or at this time
-  };
-  /// Does a bounded share of what there is to do.
-  Next run();
-  /// These queues (a bit each) were reset: what was taken from them is gone.
-  void forget(std::uint32_t queues) noexcept;
-  /// The device was reset: frames under way inside it are gone.
-  void reset() noexcept;
-  const Stats& stats() const noexcept { return stats_; }
+  Result<void> watch(platform::EventQueue& events) override;
+  void ready(std::uint64_t) override { wire_readable_ = true; }
+  Next run() override;
+  void forget(std::uint32_t queues) noexcept override;
+  bool reset() noexcept override;
+  Stats stats() const noexcept override { return stats_; }
 
  private:
   enum class Sent { kYes, kNoRoom, kNobody };

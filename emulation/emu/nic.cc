@@ -6,23 +6,30 @@
 #include <climits>
 #include <utility>
 
+#include "emulation/emu/net_model.h"
+#include "emulation/emu/vhost_path.h"
+
 namespace upci::inline UPCI_VARIANT::emulation::emu {
 namespace {
 
-constexpr std::uint64_t kWireToken = 1;
+std::unique_ptr<DataPath> make_data_path(const Options& options, VirtioCore& core, DmaTable& dma, UniqueFd wire,
+                                         std::unique_ptr<VhostUser> back_end) {
+  if (back_end != nullptr) return std::make_unique<VhostPath>(core, std::move(back_end));
+  return std::make_unique<NetModel>(options, core, dma, std::move(wire));
+}
 
 }  // namespace
 
-Result<std::shared_ptr<Nic>> Nic::create(Options options, UniqueFd wire) {
+Result<std::shared_ptr<Nic>> Nic::create(Options options, UniqueFd wire, std::unique_ptr<VhostUser> back_end) {
   UPCI_TRY_ASSIGN(platform::EventQueue events, platform::EventQueue::create());
-  std::shared_ptr<Nic> nic(new Nic(std::move(options), std::move(wire), std::move(events)));
-  if (nic->net_.wire_fd() >= 0) UPCI_TRY(nic->events_.add(nic->net_.wire_fd(), kWireToken));
+  std::shared_ptr<Nic> nic(new Nic(std::move(options), std::move(wire), std::move(back_end), std::move(events)));
+  UPCI_TRY(nic->data_->watch(nic->events_));
   UPCI_TRY_ASSIGN(nic->thread_,
                   platform::Thread::create({.name = "upci-emu"}, [raw = nic.get()] { raw->thread_main(); }));
   return nic;
 }
 
-Nic::Nic(Options options, UniqueFd wire, platform::EventQueue events)
+Nic::Nic(Options options, UniqueFd wire, std::unique_ptr<VhostUser> back_end, platform::EventQueue events)
     : options_(std::move(options)),
       violations_(options_.name),
       interrupts_(options_.vectors),
@@ -31,7 +38,8 @@ Nic::Nic(Options options, UniqueFd wire, platform::EventQueue events)
       core_(options_, violations_, dma_.table(), interrupts_),
       modern_(core_),
       legacy_(core_, interrupts_),
-      net_(options_, core_, dma_.table(), std::move(wire)) {}
+      data_(make_data_path(options_, core_, dma_.table(), std::move(wire), std::move(back_end))),
+      shared_memory_(data_->memory()) {}
 
 Nic::~Nic() {
   {
@@ -112,7 +120,7 @@ void Nic::write_register(unsigned bar, std::uint64_t offset, unsigned width, std
     case ConfigSpace::kLegacyBar: legacy_.write(offset, width, value); break;
     case ConfigSpace::kModernBar:
       modern_.write(offset, width, value);
-      if (const std::uint32_t queues = core_.take_queue_resets(); queues != 0) net_.forget(queues);
+      if (const std::uint32_t queues = core_.take_queue_resets(); queues != 0) data_->forget(queues);
       break;
     default: interrupts_.write_table(offset, static_cast<std::uint32_t>(value)); break;
   }
@@ -146,6 +154,7 @@ void Nic::command_changed() {
   const bool on = config_.bus_master();
   if (on) reset_while_silent_ = false;
   core_.set_bus_master(on);
+  if (!on) quiet_ = data_->pause();
   interrupts_.disable_line(config_.line_disabled());
   events_.notify();
 }
@@ -167,14 +176,14 @@ void Nic::function_reset() {
   core_.hard_reset();
   modern_.reset();
   legacy_.reset();
-  net_.reset();
+  quiet_ = data_->reset();
   reset_while_silent_ = true;  // command_changed() takes it back where bus mastering is on
 }
 
 bool Nic::proven_quiet() {
   const std::lock_guard lock(mutex_);
   if (core_.gone()) return true;  // live() is false for good
-  return !config_.bus_master() && reset_while_silent_;
+  return !config_.bus_master() && reset_while_silent_ && quiet_;
 }
 
 void Nic::abandon() noexcept {
@@ -218,7 +227,7 @@ void Nic::thread_main() {
     const platform::EventWait woken = events_.wait(ready, until);
     if (woken.events == 0) continue;
     const std::lock_guard lock(mutex_);
-    net_.set_wire_readable();
+    for (std::size_t i = 0; i < woken.events; ++i) data_->ready(ready[i].token);
   }
 }
 
@@ -229,12 +238,14 @@ platform::TimePoint Nic::work() {
       const std::lock_guard lock(mutex_);
       if (stopping_) return platform::kNever;
       if (core_.reset_due() <= platform::Clock::now()) {
-        core_.finish_reset();
-        modern_.reset();
-        legacy_.reset();
-        net_.reset();
+        const bool quiet = data_->reset();
+        core_.finish_reset(quiet);
+        if (quiet) {
+          modern_.reset();
+          legacy_.reset();
+        }
       }
-      const NetModel::Next next = net_.run();
+      const DataPath::Next next = data_->run();
       if (!next.again) return std::min(core_.reset_due(), next.alarm);
     }
     platform::this_thread::yield();  // let the driver at its registers between two shares of the work
@@ -243,7 +254,7 @@ platform::TimePoint Nic::work() {
 
 Stats Nic::stats() const {
   const std::lock_guard lock(mutex_);
-  return net_.stats();
+  return data_->stats();
 }
 
 void Nic::request_reset() {

@@ -9,11 +9,12 @@
 
 #include "base/platform.h"
 #include "emulation/emu/config_space.h"
+#include "emulation/emu/data_path.h"
 #include "emulation/emu/dma.h"
 #include "emulation/emu/interrupts.h"
-#include "emulation/emu/net_model.h"
 #include "emulation/emu/options.h"
 #include "emulation/emu/registers.h"
+#include "emulation/emu/vhost_user.h"
 #include "emulation/emu/violations.h"
 #include "emulation/emu/virtio_core.h"
 #include "pci/backend.h"
@@ -24,7 +25,9 @@ namespace upci::inline UPCI_VARIANT::emulation::emu {
 /// or the violations'.
 class Nic final : public pci::Backend, private device::DeviceControl {
  public:
-  static Result<std::shared_ptr<Nic>> create(Options options, UniqueFd wire);
+  /// A card that works on its queues itself, and whose cable is `wire`; or the front of `back_end`.
+  static Result<std::shared_ptr<Nic>> create(Options options, UniqueFd wire,
+                                             std::unique_ptr<VhostUser> back_end = nullptr);
   /// Releases an access that is stalled, and ends the thread.
   ~Nic() override;
   Nic(const Nic&) = delete;
@@ -38,7 +41,7 @@ class Nic final : public pci::Backend, private device::DeviceControl {
   std::uint64_t bar_read(unsigned bar, std::uint64_t offset, unsigned width) override;
   void bar_write(unsigned bar, std::uint64_t offset, unsigned width, std::uint64_t value) override;
   device::DeviceControl& control() override { return *this; }
-  device::DmaSpace& dma() override { return dma_; }
+  device::DmaSpace& dma() override { return shared_memory_ != nullptr ? *shared_memory_ : dma_; }
   device::IrqSource& irqs() override { return interrupts_; }
 
   std::vector<std::string> violations() const { return violations_.list(); }
@@ -47,7 +50,7 @@ class Nic final : public pci::Backend, private device::DeviceControl {
   void request_reset();
 
  private:
-  Nic(Options options, UniqueFd wire, platform::EventQueue events);
+  Nic(Options options, UniqueFd wire, std::unique_ptr<VhostUser> back_end, platform::EventQueue events);
 
   // device::DeviceControl
   bool present() override;
@@ -79,9 +82,11 @@ class Nic final : public pci::Backend, private device::DeviceControl {
   VirtioCore core_;                              // mutex_
   ModernRegisters modern_;                       // mutex_
   LegacyRegisters legacy_;                       // mutex_
-  NetModel net_;                                 // mutex_
+  const std::unique_ptr<DataPath> data_;         // mutex_
+  device::DmaSpace* const shared_memory_;        // or nullptr; its own lock
   bool abandoned_ = false;                       // mutex_
   bool stopping_ = false;                        // mutex_
+  bool quiet_ = true;                            // mutex_; nobody works on the queues after bus mastering went off
   bool reset_while_silent_ = false;              // mutex_; a reset was done after bus mastering was last switched off
   platform::Atomic<std::uint32_t> released_{0};  // 1: nothing stalls any more
   platform::Atomic<std::uint32_t> stalled_{0};   // accesses that do not return at the moment

@@ -145,6 +145,19 @@ Result<void> take_word(const Word& word, Options& options) {
   return {};
 }
 
+/// What a card can be whose queues a vhost-user back end works on.
+Result<void> check_back_end(const DeviceSpec& spec, const Options& options, const FaultInfo* fault) {
+  if (options.has_legacy())
+    return fail(Errc::kInvalid, "a card with wire=vhost-user: has the modern registers only",
+                "leave out the interface");
+  if (spec.wire.queues != 1)
+    return fail(Errc::kInvalid, "an emulated card has one queue pair", "say vhost-user:PATH without a number");
+  if (fault != nullptr && fault->expected == "ok")
+    return fail(Errc::kInvalid, "the fault '" + spec.fault + "' is one of rings, and these are the back end's",
+                "choose another fault, or a wire that is not vhost-user:");
+  return {};
+}
+
 }  // namespace
 
 std::span<const WordInfo> all_words() noexcept { return kWords; }
@@ -168,6 +181,7 @@ Result<Options> parse_options(const DeviceSpec& spec) {
                 "leave out 'packed=on'");
   }
   const FaultInfo* const fault = find_fault(options.fault);
+  if (spec.wire.kind == WireSpec::Kind::kVhostUser) UPCI_TRY(check_back_end(spec, options, fault));
   if (fault != nullptr && fault->modern_only && !options.has_modern()) {
     return fail(Errc::kInvalid, "a legacy device cannot have the fault '" + spec.fault + "'",
                 "leave out 'legacy', or say 'transitional'");

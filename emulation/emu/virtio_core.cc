@@ -109,7 +109,11 @@ bool VirtioCore::may_go_live(Via via) {
   return false;
 }
 
-void VirtioCore::finish_reset() {
+void VirtioCore::finish_reset(bool quiet) {
+  if (!quiet) {
+    reset_due_ = platform::kNever;
+    return;
+  }
   clear();
   wake_ = false;
 }
@@ -147,7 +151,7 @@ std::uint64_t VirtioCore::offered(Via via) const noexcept {
   if (options_.packed) bits |= mask_of(feature::kRingPacked);
   if (options_.in_order) bits |= mask_of(feature::kInOrder);
   if (options_.uso) bits |= kSegmentation;
-  return bits;
+  return bits & can_have_;
 }
 
 std::uint32_t VirtioCore::driver_features(std::uint32_t half) const noexcept {

@@ -33,7 +33,7 @@ struct VirtQueue {
   bool enabled = false;
   bool kicked = false;               // the driver has notified, and the device has not looked since
   bool was_reset = false;            // by RING_RESET: it may be set up again
-  std::unique_ptr<DeviceRing> ring;  // made when enabled
+  std::unique_ptr<DeviceRing> ring;  // made when enabled; none where the rings are another's
 };
 
 /// Protected as a whole by the device's mutex.
@@ -47,12 +47,19 @@ class VirtioCore {
   std::uint8_t read_status();
   void write_status(Via via, std::uint8_t value);
   platform::TimePoint reset_due() const noexcept { return reset_due_; }
-  void finish_reset();
+  /// `quiet`: nobody works on the queues any more. Else the reset never ends.
+  void finish_reset(bool quiet);
   /// Function-level reset: at once, whatever the fault.
   void hard_reset();
 
   // Features. `half` is 0 for bits 0..31, 1 for bits 32..63.
   std::uint64_t offered(Via via) const noexcept;
+  std::uint64_t accepted_features() const noexcept { return driver_features_; }
+  /// The rings are another's, who looks at them by itself; of the features it can have these.
+  void leave_rings_to_others(std::uint64_t features) noexcept {
+    has_rings_ = false;
+    can_have_ = features;
+  }
   std::uint32_t driver_features(std::uint32_t half) const noexcept;
   void write_driver_features(Via via, std::uint32_t half, std::uint32_t value);
   bool has_feature(unsigned bit) const noexcept { return (driver_features_ >> bit & 1U) != 0; }
@@ -125,6 +132,8 @@ class VirtioCore {
   DmaTable& dma_;
   Interrupts& interrupts_;
 
+  bool has_rings_ = true;
+  std::uint64_t can_have_ = ~std::uint64_t{0};
   std::uint8_t status_ = 0;
   platform::TimePoint reset_due_ = platform::kNever;
   bool resetting_ = false;

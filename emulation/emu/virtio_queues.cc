@@ -110,12 +110,12 @@ bool VirtioCore::start_queue(std::uint16_t index, VirtQueue& queue) {
                             queue.driver, queue.device));
       return false;
     }
-    if (dma.at(area.iova, area.bytes) == nullptr) {
+    if (has_rings_ && dma.at(area.iova, area.bytes) == nullptr) {
       violation(fmt::format("the rings of queue {}: {}", index, dma.why_not(area.iova, area.bytes)));
       return false;
     }
   }
-  queue.ring = DeviceRing::make(layout);
+  if (has_rings_) queue.ring = DeviceRing::make(layout);
   queue.enabled = true;
   return true;
 }
@@ -158,7 +158,7 @@ void VirtioCore::notify(Via via, std::uint16_t index) {
 }
 
 void VirtioCore::notify(Via via, std::uint16_t index, std::uint16_t position) {
-  if (index < kQueues && queues_[index].enabled) {
+  if (has_rings_ && index < kQueues && queues_[index].enabled) {
     const DmaAccess dma(dma_, dma_kind());
     // Whoever notifies has made nothing available since: section "Driver Notifications".
     const std::optional<std::uint16_t> found = queues_[index].ring->driver_position(dma);

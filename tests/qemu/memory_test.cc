@@ -6,13 +6,13 @@
 #include <array>
 #include <cstring>
 
-#include "emulation/qemu/guest_ram.h"
+#include "emulation/guest_ram.h"
 #include "tests/qemu/support.h"
 
 namespace upci::qemu_tests {
 namespace {
 
-using emulation::qemu::GuestRam;
+using emulation::GuestRam;
 using Memory = std::unique_ptr<device::DmaMemory>;
 
 constexpr std::size_t kMiB = 1 << 20;

@@ -55,11 +55,9 @@ Result<void> take_wire(Uri& uri, const std::string& value) {
   }
   auto wire = emulation::WireSpec::parse(value);
   if (!wire) return wrong(uri, wire.error().what, wire.error().advice);
-  const bool qemus =
-      wire->kind == emulation::WireSpec::Kind::kTap || wire->kind == emulation::WireSpec::Kind::kVhostUser;
-  if (qemus && uri.scheme != Scheme::kQemu) {
-    return wrong(uri, "wire=tap: and wire=vhost-user: are for QEMU's cards",
-                 "this one takes loopback, cable:NAME or unix:PATH; or name qemu:virtio-net-pci");
+  if (wire->kind == emulation::WireSpec::Kind::kTap && uri.scheme != Scheme::kQemu) {
+    return wrong(uri, "wire=tap: is for QEMU's cards",
+                 "this one takes loopback, cable:NAME, unix:PATH or vhost-user:PATH; or name qemu:virtio-net-pci");
   }
   uri.spec.wire = std::move(*wire);
   uri.wire_given = true;
