@@ -20,6 +20,8 @@ using namespace std::chrono_literals;
 
 // For everybody to leave the rings, the whole handshake and the settings.
 constexpr platform::Nanoseconds kRecoveryTime = 5s;
+// Of that, for the queues alone: a card that does not reset them has time left to be reset as a whole.
+constexpr platform::Nanoseconds kQueueResetTime = 1s;
 // A card that needs more resets than that, each within the time below after the one before, is given up.
 constexpr unsigned kMostResetsInARow = 5;
 constexpr platform::Nanoseconds kInARow = 1s;
@@ -70,7 +72,7 @@ bool NicBase::may_reset_queues() {
 Result<void> NicBase::bring_back(Deadline deadline) {
   UPCI_TRY(wait_until_left(deadline));
   if (may_reset_queues()) {
-    auto done = reset_broken_pairs(deadline);
+    auto done = reset_broken_pairs(deadline.at_most(kQueueResetTime));
     if (done && *done) {
       queue_resets_.add();
       return {};

@@ -97,10 +97,12 @@ void ModernTransport::set_driver_features(std::uint64_t features) {
              return std::uint64_t{structures_.common.read<Common::ConfigGeneration>("config_generation")};
            },
        .judge =
-           [&before](std::uint64_t after) {
+           [&](std::uint64_t after) {
              const bool rested = before == after;
              before = static_cast<std::uint8_t>(after);
-             return rested ? device::WaitStep::kDone : device::WaitStep::kAgain;
+             if (rested) return device::WaitStep::kDone;
+             const bool broken_down = (status() & virtio::spec::status::kNeedsReset) != 0;
+             return broken_down ? device::WaitStep::kNeedsReset : device::WaitStep::kAgain;
            },
        .stuck_advice = "the device's configuration changes all the time, so that it cannot be read in one piece"});
   if (!seen) return std::unexpected(std::move(seen).error());

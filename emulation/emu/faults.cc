@@ -45,6 +45,8 @@ constexpr FaultInfo kFaults[] = {
      "ok"},
     {Fault::kUsedIndexJump, "used-index-jump",
      "the used index runs ahead by more than the queue's size; in a packed ring what was used is used once more", "ok"},
+    {Fault::kQueueResetStuck, "queue-reset-stuck", "with ring_reset=on: queue_reset keeps its 1, and nothing is reset",
+     "ok", true},
 };
 
 }  // namespace

@@ -42,6 +42,7 @@ enum class Fault : std::uint8_t {
   kUsedLenOutOfRange,
   kUsedLenShort,
   kUsedIndexJump,
+  kQueueResetStuck,
 };
 
 struct FaultInfo {

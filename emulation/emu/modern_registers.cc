@@ -65,7 +65,8 @@ std::uint64_t ModernRegisters::read_common(std::uint64_t offset, unsigned width)
   }
   if (is<Common::QueueEnable>(offset, width)) return queue != nullptr && queue->enabled ? 1 : 0;
   // The device is done with a reset of a queue as soon as it is told to.
-  if (is<Common::QueueReset>(offset, width) && core_.has_feature(feature::kRingReset)) return 0;
+  if (is<Common::QueueReset>(offset, width) && core_.has_feature(feature::kRingReset))
+    return core_.queue_resetting(queue_select_) ? 1U : 0U;
   if (is<Common::QueueNotifyOff>(offset, width)) return core_.notify_offset(queue_select_);
   if (is<Common::QueueDescLow>(offset, width)) return queue != nullptr ? low(queue->descriptors) : 0;
   if (is<Common::QueueDescHigh>(offset, width)) return queue != nullptr ? high(queue->descriptors) : 0;

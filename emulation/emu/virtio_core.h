@@ -32,6 +32,7 @@ struct VirtQueue {
   std::uint64_t device = 0;
   bool enabled = false;
   bool kicked = false;               // the driver has notified, and the device has not looked since
+  bool resetting = false;            // RING_RESET: for ever (a fault)
   bool was_reset = false;            // by RING_RESET: it may be set up again
   std::unique_ptr<DeviceRing> ring;  // made when enabled; none where the rings are another's
 };
@@ -81,6 +82,7 @@ class VirtioCore {
   void notify(Via via, std::uint16_t index, std::uint16_t position);
   /// RING_RESET. Done at once: who calls holds the lock under which the device works.
   void reset_queue(std::uint16_t index);
+  bool queue_resetting(std::uint16_t index) const noexcept { return index < kQueues && queues_[index].resetting; }
   /// The queues that were reset since the last call, a bit each.
   std::uint32_t take_queue_resets() noexcept { return std::exchange(queue_resets_, 0); }
 

@@ -176,6 +176,10 @@ void VirtioCore::reset_queue(std::uint16_t index) {
     // "The driver MUST NOT ..." is not said, but there is nothing to reset: a driver that does it is confused.
     return violation(fmt::format("queue_reset of queue {}, which is not enabled", index));
   }
+  if (options_.fault == Fault::kQueueResetStuck) {
+    queues_[index].resetting = true;
+    return;
+  }
   queues_[index] = {};
   queues_[index].size = max_queue_size();
   queues_[index].was_reset = true;

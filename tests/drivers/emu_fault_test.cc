@@ -133,6 +133,25 @@ TEST_P(EmuFault, TheProbeEndsAsItsDescriptionSays) {
   });
 }
 
+// A device that breaks down while its configuration is read says so: nobody waits until the deadline.
+TEST(ConfigRead, ADeviceThatAsksToBeResetMeanwhileIsHeard) {
+  run(5, [] {
+    Bench bench;
+    auto opened = emulation::emu::open(emu_spec({"modern"}, "generation-unstable"), bench.cables);
+    ASSERT_TRUE(opened) << opened.error().message();
+    auto breaker = platform::Thread::create({.name = "breaker"}, [backend = *opened] {
+      sleep_for(50ms);
+      emulation::emu::request_reset(*backend);
+    });
+    ASSERT_TRUE(breaker);
+    const device::Report report = bench.probe(std::move(*opened), bind(true), 20s);
+    breaker->join();
+    EXPECT_EQ(report.result, "needs_reset") << describe(report);
+    EXPECT_EQ(report.step, "config");
+    EXPECT_LT(report.elapsed, 15s);
+  });
+}
+
 // The faults that only traffic meets.
 
 class HostileCard : public testing::TestWithParam<bool> {

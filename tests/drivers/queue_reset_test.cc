@@ -45,6 +45,20 @@ TEST(QueueReset, WithoutTheFeatureTheWholeCardIsReset) {
   });
 }
 
+// It takes a part of the time only: enough is left for the card.
+TEST(QueueReset, AQueueThatIsNeverResetLeadsToAResetOfTheCard) {
+  run(5, [] {
+    Lies lies;
+    Bench bench(liars(lies, 1));
+    ASSERT_EQ(bench.probe_emu(emu_spec({"modern", "ring_reset=on"}, "queue-reset-stuck"), bind(true), 10s).result,
+              "ok");
+    break_a_ring(*bench.nic(), lies, 1);
+    EXPECT_EQ(bench.nic()->stats().queue_resets, 0U);
+    EXPECT_FALSE(bench.nic()->failed().has_value());
+    bench.remove();
+  });
+}
+
 TEST(QueueReset, ACardThatAsksToBeResetIsResetAsAWhole) {
   run(5, [] {
     Bench bench;
