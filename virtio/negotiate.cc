@@ -12,10 +12,15 @@ namespace {
 constexpr std::uint64_t kVersion1 = spec::mask_of(spec::feature::kVersion1);
 constexpr std::uint64_t kAnyLayout = spec::mask_of(spec::feature::kAnyLayout);
 constexpr std::uint64_t kAccessPlatform = spec::mask_of(spec::feature::kAccessPlatform);
-// Which every driver can use: its rings and notifiers know the one; the other says that the device needs the barriers of
-// hardware, which these rings use always (C++ fences: on x86-64 the same instructions as between CPUs; section "Reserved Feature Bits").
-constexpr std::uint64_t kPlatformBits =
-    spec::mask_of(spec::feature::kNotificationData) | spec::mask_of(spec::feature::kOrderPlatform);
+// Which every driver can use: its notifiers know the one. The other says that the device needs the barriers of hardware: on x86-64
+// the fences of these rings are those, since they are the same instructions as between CPUs; where they are not it is declined, and
+// the device may refuse that (section "Reserved Feature Bits").
+#if defined(__x86_64__)
+constexpr std::uint64_t kOrderPlatform = spec::mask_of(spec::feature::kOrderPlatform);
+#else
+constexpr std::uint64_t kOrderPlatform = 0;
+#endif
+constexpr std::uint64_t kPlatformBits = spec::mask_of(spec::feature::kNotificationData) | kOrderPlatform;
 // The legacy interface has 32 feature bits only.
 constexpr std::uint64_t kLegacyBits = 0xffff'ffffU;
 

@@ -96,7 +96,9 @@ class RxQueue {
     return Error{.code = Errc::kDevice,
                  .what = "the network card says that a received frame takes " + std::to_string(bad_buffers_) +
                          " buffers, of " + std::to_string(slots_),
-                 .advice = "what it wrote cannot be told apart into frames: remove the device and probe it again"};
+                 .advice = "what it wrote cannot be told apart into frames: remove the device and probe it again",
+                 .step = "ring",
+                 .reg = "num_buffers"};
   }
   /// The pool was empty when the ring was to be filled: whoever frees a packet next should have it filled.
   bool starved() const noexcept { return starved_.load(std::memory_order_relaxed); }

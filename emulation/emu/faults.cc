@@ -45,6 +45,9 @@ constexpr FaultInfo kFaults[] = {
      "ok"},
     {Fault::kUsedIndexJump, "used-index-jump",
      "the used index runs ahead by more than the queue's size; in a packed ring what was used is used once more", "ok"},
+    {Fault::kBufferCountWrong, "buffer-count-wrong",
+     "with MRG_RXBUF: a received frame's header says that it takes 65535 buffers", "ok"},
+    {Fault::kOffloadWrong, "offload-wrong", "a received frame's header puts the checksum behind the frame's end", "ok"},
     {Fault::kQueueResetStuck, "queue-reset-stuck", "with ring_reset=on: queue_reset keeps its 1, and nothing is reset",
      "ok", true},
 };

@@ -42,6 +42,9 @@ enum class Fault : std::uint8_t {
   kUsedLenOutOfRange,
   kUsedLenShort,
   kUsedIndexJump,
+  // Bad frame headers.
+  kBufferCountWrong,
+  kOffloadWrong,
   kQueueResetStuck,
 };
 

@@ -76,6 +76,11 @@ bool NetModel::deliver(const DmaAccess& dma, VirtQueue& queue) {
   staging_.assign(header, std::byte{0});
   // Section "Processing of Incoming Packets": num_buffers, where the header has it, counts the chains; 1 without MRG_RXBUF.
   held_->header.num_buffers = static_cast<std::uint16_t>(buffers_used_);
+  if (options_.fault == Fault::kBufferCountWrong) held_->header.num_buffers = 0xffff;
+  if (options_.fault == Fault::kOffloadWrong) {
+    held_->header.flags = net::kHeaderNeedsCsum;
+    held_->header.csum_start = static_cast<std::uint16_t>(held_->bytes.size());
+  }
   std::memcpy(staging_.data(), &held_->header, std::min(header, sizeof held_->header));
   staging_.insert(staging_.end(), held_->bytes.begin(), held_->bytes.end());
   held_.reset();

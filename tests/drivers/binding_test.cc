@@ -91,7 +91,7 @@ TEST(Binding, AnUnknownFeatureIsInvalid) {
   });
 }
 
-TEST(Binding, MergeableBuffersAndEventIndexAreNotAccepted) {
+TEST(Binding, MergeableBuffersEventIndexAndIndirectDescriptorsAreAccepted) {
   run(1, [] {
     Bench bench;
     const device::Report report =

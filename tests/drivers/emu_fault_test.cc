@@ -214,6 +214,36 @@ TEST_P(HostileCard, AUsedIndexThatJumpsStopsTheCardOnceResetsDoNotHelp) {
   });
 }
 
+TEST_P(HostileCard, ABufferCountThatCannotBeStopsTheCardOnceResetsDoNotHelp) {
+  with_fault("buffer-count-wrong", [](virtio_net::Nic& nic, bool) {
+    send_until_failed(nic, 5000);
+    expect_ring_failure(nic, "num_buffers");
+  });
+}
+
+TEST_P(HostileCard, AnOffloadThatDoesNotFitItsFrameIsDroppedAndCounted) {
+  for (const char* ring : {"packed=off", "packed=on"}) {
+    run(3, [&] {
+      Bench bench;
+      device::BindOptions options = bind(GetParam());
+      options.require_features = {"GUEST_CSUM"};
+      const device::Report report = bench.probe_emu(emu_spec({"modern", "uso=on", ring}, "offload-wrong"), options);
+      ASSERT_TRUE(report.ok()) << describe(report);
+      virtio_net::Nic& nic = *bench.nic();
+      send(nic, 0, 4, 60);
+      for (int round = 0; round < 5000 && nic.stats().rx_bad_offload < 4; ++round) {
+        std::array<virtio_net::Packet*, 32> packets;
+        EXPECT_EQ(nic.rx_burst(packets), 0U);
+        sleep_for(1ms);
+      }
+      EXPECT_EQ(nic.stats().rx_bad_offload, 4U);
+      EXPECT_EQ(nic.stats().rx_frames, 0U);
+      EXPECT_FALSE(nic.failed().has_value());
+      bench.remove();
+    });
+  }
+}
+
 TEST_P(HostileCard, AFrameShorterThanItsHeaderIsDroppedAndCounted) {
   with_fault("used-len-short", [](virtio_net::Nic& nic, bool) {
     for (int round = 0; round < 5000 && nic.stats().rx_short < 4; ++round) {
