@@ -127,6 +127,8 @@ void RequestDevice::note_trouble(Error error, std::uint32_t seen) {
 void RequestDevice::recover(Work&) {
   const std::uint32_t why = blocked_.load(std::memory_order_seq_cst);
   if (why != kRecovering || stopping_.load()) return;
+  // Who has begun to read the configuration does so to the end; nobody else begins while it is blocked, and reopen() looks again.
+  if (vectors_) device_.device().engine().cancel_work_sync(config_work_);
   if (auto back = bring_back(Deadline::after(kRecoveryTime)); !back) return set_failed(std::move(back).error());
   recoveries_.fetch_add(1, std::memory_order_relaxed);
   reopen();
