@@ -92,7 +92,7 @@ TEST_P(Tap, LinuxFillsInTheChecksumThatIsAskedFor) {
   EXPECT_TRUE(udp_sum_is_right(answer->frame)) << "no receive offload was asked for: Linux must sum up what it sends";
 }
 
-TEST_P(Tap, ATcpSegmentOf32KibIsSegmentedOnTheWayAndTakenWholeUnlessSwitchedOff) {
+TEST_P(Tap, ATcpSegmentOf32KibIsSegmentedOnTheWay) {
   device::BindOptions options = bind(GetParam());
   options.require_features = {"GUEST_CSUM", "GUEST_TSO4", "HOST_TSO4", "CTRL_GUEST_OFFLOADS"};
   plug(1, options);
