@@ -35,8 +35,9 @@ RequestDevice::~RequestDevice() {
   // without recovery no work was ever queued.
   const bool queues_works = vectors_ != nullptr || on_trouble_ == OnTrouble::kReset;
   if (!queues_works) return;
-  vectors_.reset();
+  // The works first: the end of a recovery uses the vectors, and a vector may still queue a work that is disabled.
   for (Work* work : works()) device_.device().engine().disable_work_sync(*work);
+  vectors_.reset();
 }
 
 Result<void> RequestDevice::make_queues(std::uint16_t count, const RequestQueueShape& shape,

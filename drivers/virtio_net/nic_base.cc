@@ -72,10 +72,11 @@ NicBase::NicBase(virtio::Device device, const CardInfo& info, PacketPool pool, W
       link_up_(info.link_up) {}
 
 NicBase::~NicBase() {
-  // After a probe that failed nobody has done this yet; after a removal both find nothing to do.
-  vectors_.reset();
-  engine().disable_work_sync(config_work_);
+  // After a probe that failed nobody has done this yet; after a removal they find nothing to do. The works first: the end of a
+  // recovery uses the vectors, and a vector may still queue a work that is disabled.
   engine().disable_work_sync(recovery_work_);
+  engine().disable_work_sync(config_work_);
+  vectors_.reset();
 }
 
 Nic::Mac NicBase::mac() const {

@@ -70,6 +70,19 @@ INSTANTIATE_TEST_SUITE_P(BadQueues, Fault,
                                          Case{"queue-size-huge", "error", "queues", "queue_size", 1},
                                          Case{"queue-size-odd", "error", "queues", "queue_size", 1}));
 
+/// Faults of what this program does not use (receive offloads, queue resets): they disturb nothing.
+INSTANTIATE_TEST_SUITE_P(NotMet, Fault,
+                         testing::Values(Case{"offload-wrong", "ok", "", "", 0, ",uso=on"},
+                                         Case{"queue-reset-stuck", "ok", "", "", 0, ",ring_reset=on"}));
+
+TEST(FaultNotMet, AnOffloadThatWasNotNegotiatedIsPassedOverAndTheFrameArrives) {
+  const Outcome outcome =
+      run_upci({"net", "test", "emu:virtio-net,uso=on,fault=offload-wrong", "--frames", "100", "--observed", "--json"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome;
+  EXPECT_EQ(outcome.json()["received"], 100) << outcome;
+  EXPECT_EQ(outcome.json()["corrupt"], 0) << outcome;
+}
+
 /// Faults that only traffic meets: an error, and nothing worse.
 class RingFault : public testing::TestWithParam<std::string> {};
 
@@ -87,7 +100,7 @@ TEST_P(RingFault, EndsTheTestWithAnErrorAndNoHarm) {
 
 INSTANTIATE_TEST_SUITE_P(All, RingFault,
                          testing::Values("used-id-out-of-range", "used-len-out-of-range", "used-len-short",
-                                         "used-index-jump"));
+                                         "used-index-jump", "buffer-count-wrong"));
 
 /// A fault that is added must be added here as well: test names are made of the values above.
 TEST(EachFault, IsTestedHere) {

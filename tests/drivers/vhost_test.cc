@@ -136,8 +136,7 @@ TEST_P(Vhost, WithNoneOfTheOptionalFeaturesNothingIsMergedOrIndirect) {
   EXPECT_EQ(nic->stats().rx_merged, 0U);
   EXPECT_EQ(nic->stats().indirect_chains, 0U);
   // DPDK's vhost polls, and says so by the ring's flag.
-  EXPECT_LE(nic->stats().kicks, 4U) << "before the backend has begun to poll";
-  EXPECT_GT(nic->stats().kicks_suppressed, 0U);
+  EXPECT_GT(nic->stats().kicks_suppressed, 20 * nic->stats().kicks) << "a kick is for before it has begun to poll";
   expect_backend_counted(kSome);
 }
 

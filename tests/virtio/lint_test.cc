@@ -9,6 +9,7 @@
 
 #include "tests/virtio/lint_cases.h"
 #include "tests/virtio/lint_rig.h"
+#include "virtio/spec/ids.h"
 
 namespace upci::virtio_tests {
 namespace {
@@ -87,6 +88,25 @@ TEST(RegisterLint, ABreachNamesItsClause) {
   rig.write<Common::DeviceStatus>(vstatus::kDriver);
   ASSERT_EQ(rig.registers->breaches().size(), 1U);
   EXPECT_EQ(rig.registers->breaches()[0], "status.2: status bit cleared: from 0x03 to 0x02");
+}
+
+TEST(RegisterLint, WhatAnotherThreadReadsMeanwhileTearsNoField) {
+  LintRig rig(virtio::spec::kDeviceBlock);
+  rig.settle();
+  const auto elsewhere = [&rig](auto access) {
+    auto thread = platform::Thread::create({.name = "elsewhere"}, access);
+    ASSERT_TRUE(thread);
+    thread->join();
+  };
+  rig.read<Common::ConfigGeneration>(0);
+  rig.registers->config_read(0, 4, 0);
+  elsewhere([&rig] { rig.read<Common::DeviceStatus>(LintRig::kSettled); });
+  rig.registers->config_read(4, 4, 0);
+  rig.read<Common::ConfigGeneration>(0);
+  EXPECT_TRUE(rig.registers->breaches().empty());
+  // But a generation that another thread has read is of no use.
+  elsewhere([&rig] { rig.registers->config_read(0, 4, 0); });
+  EXPECT_EQ(rig.registers->violations(lint::RegisterRule::kConfigTorn), 1U);
 }
 
 TEST(RegisterLint, AResetTakesNoOfferBack) {

@@ -116,7 +116,7 @@ void RegisterLint::begin_anew() {
   halves_offered_ = 0;
   queues_.clear();
   config_vector_.reset();
-  generation_before_ = long_read_open_ = false;
+  config_readers_.clear();
 }
 
 void RegisterLint::write_status(std::uint8_t value) {
@@ -253,8 +253,11 @@ void RegisterLint::config_read(std::uint64_t offset, unsigned width, std::uint64
     breach(RegisterRule::kWritebackReadEarly, "");
   }
   if (field->bytes > 4) {
-    if (!generation_before_) breach(RegisterRule::kConfigTorn, fmt::format("at {:#x}: not read before", offset));
-    long_read_open_ = true;
+    const auto reader = config_readers_.find(platform::this_thread::id());
+    if (reader == config_readers_.end()) {
+      return breach(RegisterRule::kConfigTorn, fmt::format("at {:#x}: not read before", offset));
+    }
+    reader->second = true;
   }
 }
 
@@ -274,10 +277,13 @@ void RegisterLint::config_write(std::uint64_t offset, unsigned width) {
   if (!field->writable && !legacy_mac) { breach(RegisterRule::kConfigNotForDriver, fmt::format("at {:#x}", offset)); }
 }
 
-/// Something else than the configuration and its generation is accessed.
+/// Something else than the configuration and its generation is accessed. What other threads access meanwhile makes no difference
+/// to who reads the configuration.
 void RegisterLint::leave_configuration() {
-  if (long_read_open_) breach(RegisterRule::kConfigTorn, "config_generation was not read afterwards");
-  generation_before_ = long_read_open_ = false;
+  const auto reader = config_readers_.find(platform::this_thread::id());
+  if (reader == config_readers_.end()) return;
+  if (reader->second) breach(RegisterRule::kConfigTorn, "config_generation was not read afterwards");
+  config_readers_.erase(reader);
 }
 
 void RegisterLint::capability_write(std::uint16_t offset) {
@@ -293,8 +299,7 @@ void RegisterLint::common_read(std::uint64_t offset, unsigned width, std::uint64
   if (!check_field(common_fields(), offset, width, false)) return;
   legacy_ = false;
   if (offset == Common::ConfigGeneration::offset) {
-    generation_before_ = true;
-    long_read_open_ = false;
+    config_readers_[platform::this_thread::id()] = false;
     return;
   }
   leave_configuration();

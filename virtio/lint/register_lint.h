@@ -133,8 +133,8 @@ class RegisterLint {
   std::map<std::uint16_t, Queue> queues_;
   std::map<std::uint32_t, std::uint64_t> configuration_;  // by field; those of 64 bits by half
   std::optional<std::uint16_t> config_vector_;            // written and not read back
-  bool generation_before_ = false;  // config_generation is the last that was read but for the configuration
-  bool long_read_open_ = false;     // a long field was read since
+  /// Threads that read config_generation and nothing since but the configuration; whether a long field was read since.
+  std::map<platform::ThreadId, bool> config_readers_;
 };
 
 }  // namespace upci::inline UPCI_VARIANT::virtio::lint
