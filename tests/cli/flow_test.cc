@@ -98,7 +98,7 @@ class WireNic final : public Nic {
 class FlowTest : public testing::Test {
  protected:
   WireNic nic_;
-  FrameFormat format_{nic_.mac(), nic_.mac(), 0, 64};
+  FrameFormat format_{nic_.mac(), nic_.mac(), 0, {}};
   Flow flow_{nic_, nic_, format_, 100};
 
   /// Delivers what is on the wire.
@@ -185,7 +185,7 @@ TEST_F(FlowTest, OvertakenIsOutOfOrder) {
 }
 
 TEST_F(FlowTest, FrameOfTheOtherDirectionIsCorrupt) {
-  Flow other(nic_, nic_, FrameFormat(nic_.mac(), nic_.mac(), 1, 64), 1);
+  Flow other(nic_, nic_, FrameFormat(nic_.mac(), nic_.mac(), 1, {}), 1);
   flow_.send_some();
   const std::array<Packet*, 1> packets = {nic_.wire.front()};
   nic_.wire.pop_front();
@@ -206,7 +206,7 @@ TEST_F(FlowTest, WaitEndsWithAnArrivalOrInTime) {
 TEST(Frame, EachByteOfEachSizeIsChecked) {
   const Nic::Mac mac = {2, 0, 0, 0, 0, 9};
   for (const std::size_t size : {kSmallestFrame, std::size_t{61}, std::size_t{512}, kLargestFrame}) {
-    const FrameFormat format(mac, mac, 0, size);
+    const FrameFormat format(mac, mac, 0, {.shortest = size, .longest = size});
     std::vector<std::byte> frame(size);
     format.write(frame, 7);
     EXPECT_EQ(format.read(frame), 7U);
@@ -216,6 +216,23 @@ TEST(Frame, EachByteOfEachSizeIsChecked) {
       frame[at] ^= std::byte{1};
     }
   }
+}
+
+TEST(Frame, LengthsOfARangeAreSpreadOverAllOfIt) {
+  const Nic::Mac mac = {2, 0, 0, 0, 0, 9};
+  const FrameFormat format(mac, mac, 0, {.shortest = 60, .longest = 69});
+  std::array<unsigned, 10> counts{};
+  for (std::uint64_t sequence = 0; sequence < 1000; ++sequence) {
+    std::array<std::byte, 69> frame{};
+    const std::size_t size = format.size_of(sequence);
+    ASSERT_GE(size, 60U);
+    ASSERT_LE(size, 69U);
+    ++counts[size - 60];
+    format.write(frame, sequence);
+    EXPECT_EQ(format.read(std::span(frame).first(size)), sequence);
+    EXPECT_EQ(format.read(std::span(frame).first(size == 60 ? 61 : size - 1)), std::nullopt) << "cut short, or padded";
+  }
+  for (const unsigned count : counts) EXPECT_GT(count, 50U);
 }
 
 }  // namespace

@@ -64,6 +64,14 @@ TEST(NetTest, OneFrameOfEachOddSize) {
   }
 }
 
+TEST(NetTest, FramesOfARangeOfSizes) {
+  const json run = good_run({"emu:virtio-net,mtu=9000", "--frames", "3000", "--size", "60-9000", "--observed"}, 3000);
+  EXPECT_EQ(run["size"], 60) << run;
+  EXPECT_EQ(run["longest"], 9000) << run;
+  EXPECT_GT(run["merged_frames"], 1000) << run;
+  EXPECT_LT(run["merged_frames"], 3000) << run;
+}
+
 TEST(NetTest, FrameThatDoesNotFitTheCardIsAnError) {
   const Outcome outcome =
       run_upci({"net", "test", "emu:virtio-net,mtu=100", "--frames", "1", "--size", "1000", "--json"});

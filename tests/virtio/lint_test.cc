@@ -93,7 +93,7 @@ TEST(RegisterLint, ABreachNamesItsClause) {
 TEST(RegisterLint, WhatAnotherThreadReadsMeanwhileTearsNoField) {
   LintRig rig(virtio::spec::kDeviceBlock);
   rig.settle();
-  const auto elsewhere = [&rig](auto access) {
+  const auto elsewhere = [](auto access) {
     auto thread = platform::Thread::create({.name = "elsewhere"}, access);
     ASSERT_TRUE(thread);
     thread->join();

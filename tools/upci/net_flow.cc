@@ -27,8 +27,8 @@ Flow::Flow(virtio_net::Nic& from, virtio_net::Nic& to, FrameFormat format, std::
       frames_(frames),
       // Never more than the receiver has buffers for: then a lost frame is somebody's fault.
       window_(std::max<std::uint64_t>(
-          1, std::min<std::uint64_t>({kLargestWindow, to.rx_slots() / packets_of(to, format_.size()),
-                                      from.tx_slots() / packets_of(from, format_.size())}))),
+          1, std::min<std::uint64_t>({kLargestWindow, to.rx_slots() / packets_of(to, format_.longest()),
+                                      from.tx_slots() / packets_of(from, format_.longest())}))),
       seen_(frames) {}
 
 std::size_t Flow::send_some() {
@@ -41,7 +41,7 @@ std::size_t Flow::send_some() {
   std::size_t got = 0;
   for (; got < allocated; ++got) {
     std::array<std::byte, kLargestFrame> bytes;
-    const std::span frame = std::span(bytes).first(format_.size());
+    const std::span frame = std::span(bytes).first(format_.size_of(sent + got));
     format_.write(frame, sent + got);
     if (!virtio_net::write_frame(from_, *packets[got], frame)) break;  // the pool is empty: later
   }

@@ -25,29 +25,36 @@ constexpr std::uint64_t next_random(std::uint64_t& state) noexcept {
 
 }  // namespace
 
+std::size_t FrameFormat::size_of(std::uint64_t sequence) const noexcept {
+  std::uint64_t state = sequence;
+  return sizes_.shortest + next_random(state) % (sizes_.longest - sizes_.shortest + 1);
+}
+
 void FrameFormat::write(std::span<std::byte> frame, std::uint64_t sequence) const noexcept {
+  const std::size_t size = size_of(sequence);
   std::byte* const out = frame.data();
   std::memcpy(out, to_.data(), to_.size());
   std::memcpy(out + to_.size(), from_.data(), from_.size());
   std::memcpy(out + 2 * to_.size(), kEthertype.data(), kEthertype.size());
-  const auto length = static_cast<std::uint16_t>(size_);
+  const auto length = static_cast<std::uint16_t>(size);
   std::memcpy(out + kSequenceAt, &sequence, sizeof sequence);
   std::memcpy(out + kLengthAt, &length, sizeof length);
   out[kDirectionAt] = std::byte{direction_};
   std::uint64_t state = sequence * 256 + direction_;
-  for (std::size_t at = kPatternAt; at < size_; at += sizeof(std::uint64_t)) {
+  for (std::size_t at = kPatternAt; at < size; at += sizeof(std::uint64_t)) {
     const std::uint64_t pattern = next_random(state);
-    std::memcpy(out + at, &pattern, std::min(sizeof pattern, size_ - at));
+    std::memcpy(out + at, &pattern, std::min(sizeof pattern, size - at));
   }
 }
 
 std::optional<std::uint64_t> FrameFormat::read(std::span<const std::byte> frame) const noexcept {
-  if (frame.size() != size_) return std::nullopt;
+  if (frame.size() < kSmallestFrame) return std::nullopt;
   std::uint64_t sequence = 0;
   std::memcpy(&sequence, frame.data() + kSequenceAt, sizeof sequence);
+  if (frame.size() != size_of(sequence)) return std::nullopt;
   std::array<std::byte, kLargestFrame> expected;
   write(expected, sequence);
-  if (std::memcmp(expected.data(), frame.data(), size_) != 0) return std::nullopt;
+  if (std::memcmp(expected.data(), frame.data(), frame.size()) != 0) return std::nullopt;
   return sequence;
 }
 

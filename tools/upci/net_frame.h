@@ -17,16 +17,24 @@ inline constexpr std::size_t kSmallestFrame = 60;
 inline constexpr std::size_t kLargestFrame = 9014;  // at an MTU of 9000
 inline constexpr std::size_t kEthernetHeader = 14;
 
+/// Lengths of frames in bytes, both included. A value.
+struct FrameSizes {
+  std::size_t shortest = 64;
+  std::size_t longest = 64;
+};
+
 /// All frames of one direction: addresses, an ethertype for local experiments (IEEE 802: 0x88B5), the sequence number, the
 /// length, the direction, and a pattern. A value.
 class FrameFormat {
  public:
   using Mac = virtio_net::Nic::Mac;
-  FrameFormat(Mac from, Mac to, std::uint8_t direction, std::size_t size) noexcept
-      : from_(from), to_(to), direction_(direction), size_(size) {}
+  FrameFormat(Mac from, Mac to, std::uint8_t direction, FrameSizes sizes) noexcept
+      : from_(from), to_(to), direction_(direction), sizes_(sizes) {}
 
-  std::size_t size() const noexcept { return size_; }
-  /// Fills the first size() bytes of `frame`, which must have room for them.
+  std::size_t longest() const noexcept { return sizes_.longest; }
+  /// How long the frame with this number is: it follows from the number, the lengths are spread evenly.
+  std::size_t size_of(std::uint64_t sequence) const noexcept;
+  /// Fills the first size_of(sequence) bytes of `frame`, which must have room for them.
   void write(std::span<std::byte> frame, std::uint64_t sequence) const noexcept;
   /// The sequence number of a frame that is right in every byte; nothing for any other.
   std::optional<std::uint64_t> read(std::span<const std::byte> frame) const noexcept;
@@ -35,7 +43,7 @@ class FrameFormat {
   Mac from_;
   Mac to_;
   std::uint8_t direction_;
-  std::size_t size_;
+  FrameSizes sizes_;
 };
 
 }  // namespace upci::tool

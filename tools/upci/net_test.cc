@@ -67,6 +67,17 @@ struct Request {
   std::string capture;  // a file, or nothing
 };
 
+/// "64", or "60-9000".
+Result<FrameSizes> parse_sizes(std::string_view text) {
+  const std::size_t dash = text.find('-');
+  FrameSizes sizes;
+  UPCI_TRY_ASSIGN(sizes.shortest, parse_count("--size", text.substr(0, dash), kSmallestFrame, kLargestFrame));
+  sizes.longest = sizes.shortest;
+  if (dash == std::string_view::npos) return sizes;
+  UPCI_TRY_ASSIGN(sizes.longest, parse_count("--size", text.substr(dash + 1), sizes.shortest, kLargestFrame));
+  return sizes;
+}
+
 /// Two devices whose frames cannot meet are a mistake in the command line.
 Result<void> connect(std::vector<Uri>& uris) {
   if (uris.size() < 2) return {};
@@ -96,7 +107,7 @@ Result<void> connect(std::vector<Uri>& uris) {
 Result<Request> check(const Options& options) {
   Request request;
   UPCI_TRY_ASSIGN(request.traffic.frames, parse_count("--frames", options.frames, 1, kMostFrames));
-  UPCI_TRY_ASSIGN(request.traffic.size, parse_count("--size", options.size, kSmallestFrame, kLargestFrame));
+  UPCI_TRY_ASSIGN(request.traffic.sizes, parse_sizes(options.size));
   UPCI_TRY_ASSIGN(request.traffic.idle, parse_duration("--idle", options.idle));
   request.traffic.poll = options.poll;
   request.capture = options.capture;
@@ -136,7 +147,8 @@ Json to_json(const TrafficResult& result, const TrafficOptions& options) {
     json["ring_violations"] = result.ring_violations;
   }
   json["mode"] = options.poll ? "poll" : "interrupt";
-  json["size"] = options.size;
+  json["size"] = options.sizes.shortest;
+  json["longest"] = options.sizes.longest;
   return json;
 }
 
@@ -161,7 +173,10 @@ std::string to_text(const TrafficResult& result, const TrafficOptions& options) 
   if (result.captured) text += fmt::format("captured    {} frames\n", *result.captured);
   for (const std::string& note : result.notes) text += fmt::format("note        {}\n", note);
   const double rate = result.seconds > 0 ? static_cast<double>(result.received) / result.seconds : 0;
-  text += fmt::format("time        {:.3f} s, {:.0f} frames of {} bytes a second\n", result.seconds, rate, options.size);
+  const std::string sizes = options.sizes.longest == options.sizes.shortest
+                                ? fmt::format("{}", options.sizes.shortest)
+                                : fmt::format("{} to {}", options.sizes.shortest, options.sizes.longest);
+  text += fmt::format("time        {:.3f} s, {:.0f} frames of {} bytes a second\n", result.seconds, rate, sizes);
   return text;
 }
 
@@ -239,7 +254,10 @@ void add_net_command(CLI::App& app, Invocation& invocation) {
   auto options = std::make_shared<Options>();
   command->add_option("URI", options->probe.uris, "One device, or two")->required()->type_name("")->expected(1, -1);
   command->add_option("--frames", options->frames, "How many, each way")->required()->type_name("N");
-  command->add_option("--size", options->size, fmt::format("Of a frame, {} to {}", kSmallestFrame, kLargestFrame))
+  command
+      ->add_option("--size", options->size,
+                   fmt::format("Of a frame, {} to {}; or a range, 60-9000, over which lengths are spread",
+                               kSmallestFrame, kLargestFrame))
       ->type_name("BYTES")
       ->capture_default_str();
   command->add_flag("--poll", options->poll, "Look at the rings instead of waiting for interrupts");

@@ -34,7 +34,7 @@ Flows make_flows(std::span<Nic* const> nics, const TrafficOptions& options) {
   for (std::size_t i = 0; i < nics.size(); ++i) {
     Nic& from = *nics[i];
     Nic& to = *nics[nics.size() - 1 - i];
-    const FrameFormat format(from.mac(), to.mac(), static_cast<std::uint8_t>(i), options.size);
+    const FrameFormat format(from.mac(), to.mac(), static_cast<std::uint8_t>(i), options.sizes);
     flows.push_back(std::make_unique<Flow>(from, to, format, options.frames));
   }
   return flows;
@@ -230,7 +230,7 @@ std::vector<std::string> make_notes(std::span<Nic* const> nics, const Counters& 
 }  // namespace
 
 Result<TrafficResult> run_traffic(Engine& engine, std::span<Nic* const> nics, const TrafficOptions& options) {
-  for (Nic* nic : nics) UPCI_TRY(check_size(*nic, options.size));
+  for (Nic* nic : nics) UPCI_TRY(check_size(*nic, options.sizes.longest));
   const auto flows = std::make_shared<const Flows>(make_flows(nics, options));
   if (!options.poll) {
     for (Nic* nic : nics) {

@@ -18,7 +18,7 @@ namespace upci::tool {
 
 struct TrafficOptions {
   std::uint64_t frames = 0;  // each way
-  std::size_t size = 64;     // bytes of a frame
+  FrameSizes sizes;
   bool poll = false;
   bool observed = false;         // the cards were opened with the observed access policy
   platform::Nanoseconds idle{};  // nothing moved for so long: what has not arrived is lost
