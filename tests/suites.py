@@ -7,6 +7,7 @@ program that fails without a failed case (a crash, a leak, a time-out) counts as
 
 import json
 import os
+import re
 import subprocess
 import threading
 import time
@@ -67,6 +68,19 @@ def run(command, log, environment=None, prefix=()):
 def tail(log, lines=60):
     text = log.read_text(errors="replace").splitlines()
     return "\n".join("    " + line for line in text[-lines:])
+
+
+def failures(log, each=40, at_most=200):
+    """What the failed GoogleTest cases of a log printed: of each the last lines, up to its verdict."""
+    shown, case = [], []
+    for line in log.read_text(errors="replace").splitlines():
+        if "[ RUN      ]" in line:
+            case = []
+        case.append(line)
+        if re.search(r"\[  FAILED  \] .* \(\d+ ms\)$", line):
+            shown += case[-each:]
+            case = []
+    return "\n".join("    " + line for line in shown[:at_most])
 
 
 def sanitizer_environment():
@@ -152,7 +166,7 @@ def run_suite(preset, label, names, logs, prefix=()):
         count_entry(suite, name, status.get(name), results / f"{name}.xml")
     said = [f"   {suite.name}: {suite.passed} passed, {len(suite.failed)} failed, {len(suite.skipped)} skipped, {suite.seconds:.0f} s"]
     if suite.failed:
-        said += [tail(log, 120), *("   FAILED: " + what for what in suite.failed)]
+        said += [*("   FAILED: " + what for what in suite.failed), failures(log), tail(log)]
     note("\n".join(said))
     return suite
 

@@ -40,6 +40,7 @@ PROGRAMS = {  # the test program, and what the folders of its libraries' objects
 RULES = range(1, 32)
 HEADER = re.compile(r"^# (rule|what|test|seeds|variant): (.*)$", re.MULTILINE)
 TIMEOUT = 100  # of one mutation's tests; a hang is noticed by the simulation itself, long before
+RUNS = {"real": 5}  # of a variant's tests, at most: what real threads do differs from run to run (the rest runs once)
 SEEDS_TO_CRASH = 500  # a crash does not say its seed: so many are tried one by one
 
 
@@ -147,7 +148,10 @@ def try_mutation(mutation, path, files, build, commands, link):
         environment = dict(os.environ, UPCI_SEEDS=mutation.seeds)
         environment.setdefault("TSAN_OPTIONS", "halt_on_error=1")
         try:
-            result = run(command, scratch, environment, TIMEOUT)
+            for _ in range(RUNS.get(mutation.variant, 1)):
+                result = run(command, scratch, environment, TIMEOUT)
+                if result.returncode != 0:
+                    break
         except subprocess.TimeoutExpired:
             mutation.problem = f"{mutation.test} did not end within {TIMEOUT} s"
             return mutation
